@@ -1,0 +1,5 @@
+"""`python -m forge`."""
+
+from forge.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""A graph of targets to a graph of actions: pure."""

@@ -1,0 +1,51 @@
+"""Targets to actions: calls each rule once, dependencies first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from forge.analysis.context import Context, ToolVersions
+from forge.core.action import Action
+from forge.core.errors import AnalysisError, Fault, Unavailable
+from forge.core.graph import ActionGraph
+from forge.core.label import Label
+from forge.core.provider import Provider
+from forge.core.rule import Rule
+from forge.core.target import TargetGraph
+
+
+def analyze(
+    graph: TargetGraph, rules: Mapping[str, Rule], tools: ToolVersions, settings: Mapping[str, str]
+) -> ActionGraph:
+    """Analyze every target; AnalysisError with all faults.
+
+    What cannot be built here is skipped, with all that depend on it, unless it was named outright.
+    """
+    actions: dict[str, Action] = {}
+    providers: dict[Label, Provider] = {}
+    skipped: dict[Label, Fault] = {}
+    faults: list[Fault] = []
+    broken: set[Label] = set()
+    for label in graph.order():
+        target = graph.targets[label]
+        missing = [dep for dep in target.dependencies() if dep in skipped]
+        if any(dep in broken for dep in target.dependencies()):
+            broken.add(label)
+            continue
+        if missing:
+            skipped[label] = skipped[missing[0]]
+            continue
+        context = Context(target, graph.toolchains, graph.execution, providers, tools, settings, graph.runtime)
+        try:
+            providers[label] = rules[target.rule].analyze(context, target.attrs)
+        except Unavailable as error:
+            skipped[label] = error.faults[0]
+        except AnalysisError as error:
+            faults.extend(error.faults)
+            broken.add(label)
+        else:
+            actions.update(context.actions)
+    faults.extend(skipped[label] for label in sorted(graph.outright) if label in skipped)
+    if faults:
+        raise AnalysisError(*dict.fromkeys(faults))
+    return ActionGraph(actions, providers, {label: skipped[label] for label in graph.requested if label in skipped})

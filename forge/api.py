@@ -1,0 +1,51 @@
+"""What a rule may import: nothing else of forge is promised to stay."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from forge.analysis.context import Context, location
+from forge.core.artifact import Artifact, Derived, Source
+from forge.core.errors import AnalysisError, Unavailable
+from forge.core.label import Label
+from forge.core.lock import Lock, LockRequest, Material
+from forge.core.platform import Backend, Parameter, ParameterValue, Platform, Toolchain
+from forge.core.provider import AppInfo, EnvironmentInfo, ImageInfo, ModelInfo, Provider, TestInfo
+from forge.loading.attribute import Attributes, ForExecution, SourceFile, SourceFiles, TargetLabel
+from forge.loading.rule_module import rule
+
+__all__ = [
+    "AnalysisError",
+    "Annotated",
+    "AppInfo",
+    "Artifact",
+    "Attributes",
+    "Backend",
+    "Context",
+    "Derived",
+    "EnvironmentInfo",
+    "Field",
+    "ForExecution",
+    "ImageInfo",
+    "Label",
+    "Literal",
+    "Lock",
+    "LockRequest",
+    "Material",
+    "ModelInfo",
+    "Parameter",
+    "ParameterValue",
+    "Platform",
+    "Provider",
+    "Source",
+    "SourceFile",
+    "SourceFiles",
+    "TargetLabel",
+    "TestInfo",
+    "Toolchain",
+    "Unavailable",
+    "location",
+    "rule",
+]

@@ -1,0 +1,214 @@
+"""What `build` and `test` share: load, analyze, run, link, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from forge.cli.console import Console
+from forge.cli.options import merged, overrides, working_folder
+from forge.cli.report import Outcome, TargetReport, render_json, render_text
+from forge.cli.session import Session, Settings
+from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, TestsFailed
+from forge.core.artifact import Artifact
+from forge.core.graph import ActionGraph
+from forge.core.label import Label
+from forge.core.provider import ImageInfo
+from forge.core.target import TargetGraph
+from forge.core.tool import Content, FileContent
+from forge.core.tree import Tree
+from forge.execution import snapshot
+from forge.execution.builder import Builder
+from forge.execution.output import publish
+from forge.execution.scheduler import Run
+
+
+def settings_of(flags: Mapping[str, Any]) -> Settings:
+    """Take what the session needs out of merged flags."""
+    return Settings(
+        jobs=flags.get("jobs") or 0,
+        keep_going=bool(flags.get("keep_going")),
+        offline=bool(flags.get("offline")),
+        sandbox_debug=bool(flags.get("sandbox_debug")),
+        noblock_for_lock=bool(flags.get("noblock_for_lock")),
+        override=overrides(tuple(flags.get("override") or ())),
+    )
+
+
+def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests: bool) -> int:
+    """Build what patterns name; 0, or raises what went wrong."""
+    begun = time.monotonic()
+    session = Session(working_folder(), os.environ)
+    flags = merged(given, session.workspace.build)
+    settings = settings_of(flags)
+    graph = session.load(session.patterns(patterns), settings.override)
+    if tests:
+        graph = only_tests(session, graph)
+    actions = session.analyze(graph)
+    console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
+    with console, session.locked(settings):
+        try:
+            builder = session.builder(settings, console)
+            wanted = {label: outputs_of(actions, label) for label in graph.requested if label in actions.providers}
+            run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
+            links: dict[str, str] = {}
+            blobs: dict[str, int] = {}
+            reports = [
+                _report(session, builder, run, actions, label, wanted[label], links, blobs)
+                for label in graph.requested
+                if label in wanted
+            ]
+        finally:
+            session.save()
+        seconds = time.monotonic() - begun
+        outcome = Outcome(
+            "test" if tests else "build", reports, actions.skipped, run.ran, len(run.contents) - len(run.ran), seconds
+        )
+        failure = _failure(run, actions)
+        unchanged = _again(outcome)
+        if failure is None:
+            _save_snapshot(session, flags, unchanged, links, blobs)
+    _say(outcome, flags.get("output") or "text", console)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def outputs_of(actions: ActionGraph, label: Label) -> dict[str, Artifact]:
+    """Name a target's outputs, and what its digest is read from."""
+    provider = actions.providers[label]
+    found = dict(provider.files)
+    if isinstance(provider, ImageInfo) and provider.digest is not None:
+        found[""] = provider.digest
+    return found
+
+
+def only_tests(session: Session, graph: TargetGraph) -> TargetGraph:
+    """Keep the test targets of what was asked for; NoTestsError when there are none."""
+    from dataclasses import replace
+
+    kept = tuple(label for label in graph.requested if session.rules[graph.targets[label].rule].is_test)
+    if not kept:
+        raise NoTestsError("No test target matches", hint="A test is a target with `rule = \"test\"`")
+    return replace(graph, requested=kept, outright=graph.outright & frozenset(kept))
+
+
+def _report(
+    session: Session,
+    builder: Builder,
+    run: Run,
+    actions: ActionGraph,
+    label: Label,
+    outputs: Mapping[str, Artifact],
+    links: dict[str, str],
+    blobs: dict[str, int],
+) -> TargetReport:
+    names = set(actions.closure(outputs.values()))
+    if not names <= run.contents.keys():
+        return TargetReport(label, "failed")
+    contents = {name: content for name, art in outputs.items() if (content := builder.content(run, art)) is not None}
+    digest, size = _identity(session, contents)
+    paths = []
+    for name, content in contents.items():
+        if name:
+            link, target = publish(session.store, session.root, f"{label.package}/{name}".lstrip("/"), content)
+            links[str(link)] = str(target)
+            paths.append(link.relative_to(session.root).as_posix())
+        blobs.update(_blobs(session, content))
+    return TargetReport(label, "built" if names & set(run.ran) else "cached", digest, size, tuple(paths))
+
+
+def _identity(session: Session, contents: Mapping[str, Content]) -> tuple[str, int]:
+    """Tell a target's digest: of an image's manifest, of a file, of a tree's root."""
+    described = contents.get("")
+    if isinstance(described, FileContent):
+        table = json.loads(session.store.read(described.digest))
+        return str(table["manifest"]), 0
+    for content in contents.values():
+        digest = content.digest if isinstance(content, FileContent) else content.root
+        return digest.oci, digest.size
+    return "", 0
+
+
+def _blobs(session: Session, content: Content) -> Iterable[tuple[str, int]]:
+    store = session.store
+    digests = [content.digest] if isinstance(content, FileContent) else [content.tree]
+    if not isinstance(content, FileContent):
+        digests += [file.digest for _, file in Tree.decode(store.read(content.tree)).files()]
+    for digest in digests:
+        if store.path(digest).exists():
+            yield str(store.path(digest)), digest.size
+
+
+def _failure(run: Run, actions: ActionGraph) -> ForgeError | None:
+    if not run.failures:
+        return None
+    errors = list(run.failures.values())
+    tests = all(actions.actions[name].mnemonic == "Test" for name in run.failures)
+    if tests and all(isinstance(error, ActionFailed) for error in errors):
+        for error in errors:
+            if isinstance(error, ActionFailed) and error.log:
+                print(error.log, file=sys.stderr)
+        return TestsFailed(*[fault for error in errors for fault in error.faults])
+    if len(errors) == 1:
+        return errors[0]
+    worst = max(errors, key=lambda error: error.exit_code)
+    faults: list[Fault] = [fault for error in errors for fault in error.faults]
+    for error in errors:
+        if isinstance(error, ActionFailed) and error.log:
+            print(error.log, file=sys.stderr)
+    combined = ForgeError(*faults)
+    combined.exit_code = worst.exit_code
+    return combined
+
+
+def _again(outcome: Outcome) -> Outcome:
+    """What the same command says when nothing has changed since."""
+    reports = [TargetReport(r.label, "unchanged", r.digest, r.size, r.paths) for r in outcome.reports]
+    return Outcome(outcome.command, reports, outcome.skipped, [], 0, 0.0)
+
+
+def _say(outcome: Outcome, form: str, console: Console) -> None:
+    if form == "json":
+        sys.stdout.write(render_json(outcome))
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in render_text(outcome)))
+    sys.stdout.flush()
+    for label, fault in outcome.skipped.items():
+        console.line(f"skipped {label}: {fault.text}", "warning")
+    console.line(outcome.summary)
+
+
+def _save_snapshot(
+    session: Session, flags: Mapping[str, Any], outcome: Outcome, links: dict[str, str], blobs: dict[str, int]
+) -> None:
+    argv = sys.argv[1:]
+    files = dict(session.reader.files)
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if name.partition(".")[0] in ("forge",) and path and path not in files:
+            from forge.loading.reader import signature
+
+            files[path] = signature(path)
+    folders = dict(session.reader.folders)
+    cas = session.store.home / "cas"
+    for folder in [*(cas / name for name in os.listdir(cas)), cas, session.store.home / "recipes"]:
+        folders[str(folder)] = os.stat(folder).st_mtime_ns
+    notes = "".join(f"skipped {label}: {fault.text}\n" for label, fault in outcome.skipped.items())
+    text = "".join(f"{line}\n" for line in render_text(outcome))
+    stdout = render_json(outcome) if flags.get("output") == "json" else text
+    quiet = flags.get("progress") == "quiet"
+    snapshot.save(
+        snapshot.snapshot_path(str(session.state), argv),
+        snapshot.identity(argv, str(session.root), str(session.cwd), dict(session.environ)),
+        started=session.started,
+        files=files,
+        folders=folders,
+        blobs=blobs,
+        links=links,
+        said={"stdout": stdout, "stderr": "" if quiet else notes + outcome.summary + "\n"},
+    )

@@ -1,0 +1,89 @@
+"""Options that several commands take; `_` and `-` are alike in their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from forge.core.errors import LoadError, UsageError
+from forge.core.label import Label
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+}
+
+_BUILD = [
+    click.option("--jobs", "-j", type=click.IntRange(0), help="Actions at a time [default: one per processor]."),
+    click.option("--keep-going/--nokeep-going", "-k", default=None, help="Go on with what does not need what failed."),
+    click.option("--offline/--nooffline", default=None, help="Download nothing."),
+    click.option("--override", multiple=True, metavar="//A=//B", help="Put target B wherever A is a dependency."),
+    click.option("--sandbox-debug/--nosandbox-debug", default=None, help="Keep a failed action's folder, show its command."),
+    click.option("--noblock-for-lock", is_flag=True, default=None, help="Give up (exit 9) instead of waiting for another build."),
+    click.option("--config", metavar="NAME", help="Take flags from [build.NAME] of WORKSPACE.toml too."),
+    click.option("--progress", type=click.Choice(["auto", "tty", "plain", "quiet"]), default=None, help="How to show progress."),
+    click.option("--color", type=click.Choice(["auto", "yes", "no"]), default=None, help="NO_COLOR is honoured too."),
+    click.option("--output", type=click.Choice(["text", "json"]), default=None, help="Form of the result on standard output."),
+]
+
+
+def build_options(function: F) -> F:
+    """Add the options of everything that builds."""
+    for option in reversed(_BUILD):
+        function = option(function)
+    return function
+
+
+def merged(given: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill flags that were not given: environment `FORGE_*`, then `[build.NAME]`, then `[build]`.
+
+    Raises UsageError for a setting that is no flag, or a configuration that is not there.
+    """
+    name = given.get("config")
+    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    if name is not None and not isinstance(table.get(name), dict):
+        raise UsageError(f"WORKSPACE.toml has no [build.{name}]", hint="Add it, or leave `--config` out")
+    settings = {**plain, **(table.get(name, {}) if name else {})}
+    for key in settings:
+        if key.replace("-", "_") not in given:
+            raise LoadError(f"Unknown flag `{key}` in [build]", place="WORKSPACE.toml")
+    result = dict(given)
+    for key, value in given.items():
+        if value is None or value == ():
+            environment = os.environ.get(f"FORGE_{key.upper()}")
+            chosen = settings.get(key, settings.get(key.replace("_", "-")))
+            result[key] = _typed(key, environment) if environment else chosen
+    return result
+
+
+def overrides(texts: tuple[str, ...]) -> dict[Label, Label]:
+    """Read `--override //a:b=//c:d`."""
+    found = {}
+    for text in texts or ():
+        left, equals, right = text.partition("=")
+        if not equals:
+            raise UsageError(f"`--override {text}` has no `=`", hint="Write --override //a:b=//c:d")
+        found[Label.parse(left)] = Label.parse(right)
+    return found
+
+
+def working_folder() -> Path:
+    """The folder that the command was called in."""
+    return Path(os.getcwd())
+
+
+def _typed(key: str, text: str) -> Any:
+    if key == "jobs":
+        if not text.isdecimal():
+            raise UsageError(f"FORGE_JOBS is `{text}`, it must be a number")
+        return int(text)
+    if text.lower() in ("1", "true", "yes", "0", "false", "no") and key in ("keep_going", "offline", "sandbox_debug"):
+        return text.lower() in ("1", "true", "yes")
+    return text

@@ -1,0 +1,196 @@
+"""One command's session: the workspace, and everything wired together for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform as host
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from forge.analysis.analyzer import analyze
+from forge.analysis.context import ToolVersions
+from forge.cli.tools import TOOL_VERSIONS, make_tools
+from forge.core.errors import HostError, LockHeld, UsageError
+from forge.core.event import Listener
+from forge.core.graph import ActionGraph
+from forge.core.label import Label, TargetPattern, parse_patterns
+from forge.core.platform import ARCHITECTURES, Platform
+from forge.core.rule import Rule
+from forge.core.target import TargetGraph
+from forge.execution.action_cache import ActionCache
+from forge.execution.builder import Builder
+from forge.execution.executor import LocalExecutor
+from forge.execution.home import home_folder
+from forge.execution.sandbox import find_bwrap
+from forge.execution.scheduler import Scheduler
+from forge.execution.snapshot import state_folder
+from forge.execution.source import SourceCache
+from forge.execution.store import LocalStore
+from forge.execution.trace import TraceLog
+from forge.loading.loader import Loader
+from forge.loading.reader import Reader
+from forge.loading.rule_module import load_rules
+from forge.loading.toolchain import Toolchains, load_toolchains
+from forge.loading.workspace import Workspace, find_root, load_workspace
+from forge.packages.sources import Sources
+
+_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What flags and WORKSPACE.toml's `[build]` say."""
+
+    jobs: int = 0
+    """Actions at a time; 0 for one per processor."""
+    keep_going: bool = False
+    offline: bool = False
+    sandbox_debug: bool = False
+    noblock_for_lock: bool = False
+    override: Mapping[Label, Label] = field(default_factory=dict)
+
+
+class Session:
+    """Opens a workspace; each part is made when it is first needed."""
+
+    def __init__(self, cwd: Path, environ: Mapping[str, str]) -> None:
+        self.started = time.time_ns()
+        self.cwd, self.environ = cwd, environ
+        self.root = find_root(cwd)
+        self.reader = Reader()
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """WORKSPACE.toml."""
+        return load_workspace(self.root, self.reader)
+
+    @cached_property
+    def execution(self) -> Platform:
+        """The platform that actions run on: this machine."""
+        arch = _MACHINES.get(host.machine().lower(), "")
+        if arch not in ARCHITECTURES or sys.platform != "linux":
+            raise HostError(f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {arch}")
+        return Platform(arch, arch)
+
+    @cached_property
+    def rules(self) -> dict[str, Rule]:
+        """Built-in rules and the workspace's own."""
+        return load_rules([builtin("rules"), self.root / self.workspace.workspace.rules], self.reader)
+
+    @cached_property
+    def toolchains(self) -> Toolchains:
+        """Built-in toolchains and the workspace's own."""
+        own = self.workspace.workspace.toolchains
+        return load_toolchains([(self.root / own, own), (builtin("toolchains"), "toolchains")], self.reader)
+
+    @cached_property
+    def store(self) -> LocalStore:
+        """The store."""
+        return LocalStore(home_folder(self.environ))
+
+    @cached_property
+    def state(self) -> Path:
+        """The folder with what forge notes about this workspace."""
+        folder = Path(state_folder(str(self.store.home), str(self.root)))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @cached_property
+    def sources(self) -> SourceCache:
+        """Digests of source files."""
+        return SourceCache({"workspace": self.root, "runtime": builtin("runtime")}, self.state / "sources")
+
+    @cached_property
+    def traces(self) -> TraceLog:
+        """What each action was made of."""
+        return TraceLog(self.state / "traces")
+
+    @cached_property
+    def places(self) -> Sources:
+        """Where materials come from."""
+        return Sources.read(self.workspace.sources, self.environ, root=self.root)
+
+    def loader(self, override: Mapping[Label, Label] | None = None) -> Loader:
+        """Make a loader."""
+        return Loader(
+            root=self.root,
+            packages_folder=self.workspace.workspace.packages,
+            rules=self.rules,
+            toolchains=self.toolchains,
+            execution=self.execution,
+            reader=self.reader,
+            overrides=override or {},
+            runtime_folder=builtin("runtime"),
+        )
+
+    def patterns(self, texts: Sequence[str]) -> tuple[TargetPattern, ...]:
+        """Read patterns; relative ones are those of the package that the working folder is in."""
+        if not texts:
+            raise UsageError("No target is named", hint="Name one, such as `//package:target`, or all: `//...`")
+        return parse_patterns(texts, self.package)
+
+    @property
+    def package(self) -> str:
+        """The package that the working folder is in."""
+        base = self.root / self.workspace.workspace.packages
+        return self.cwd.relative_to(base).as_posix().removeprefix(".") if self.cwd.is_relative_to(base) else ""
+
+    def load(self, patterns: Iterable[TargetPattern], override: Mapping[Label, Label] | None = None) -> TargetGraph:
+        """Load what patterns need."""
+        return self.loader(override).load(patterns)
+
+    def analyze(self, graph: TargetGraph) -> ActionGraph:
+        """Turn targets into actions."""
+        image = self.workspace.image
+        settings = {
+            "repository": image.repository or self.workspace.workspace.name,
+            "tag": image.tag,
+            "created": image.created,
+        }
+        return analyze(graph, self.rules, ToolVersions(TOOL_VERSIONS), settings)
+
+    def builder(self, settings: Settings, listener: Listener) -> Builder:
+        """Wire everything that runs actions."""
+        tools = make_tools(self.store, lambda: self.places, offline=settings.offline)
+        executor = LocalExecutor(self.store, tools, lambda: find_bwrap(self.environ), settings.sandbox_debug)
+        scheduler = Scheduler(
+            store=self.store,
+            cache=ActionCache(self.store),
+            sources=self.sources,
+            executor=executor,
+            traces=self.traces,
+            listener=listener,
+            jobs=settings.jobs or os.cpu_count() or 1,
+            keep_going=settings.keep_going,
+        )
+        return Builder(scheduler, self.store)
+
+    @contextmanager
+    def locked(self, settings: Settings) -> Iterator[None]:
+        """Hold the workspace: one build at a time writes its links and notes."""
+        with open(self.state / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if settings.noblock_for_lock:
+                    raise LockHeld("Another command is building in this workspace") from error
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def save(self) -> None:
+        """Write the notes."""
+        self.sources.save()
+        self.traces.save()
+
+
+def builtin(name: str) -> Path:
+    """Find what forge brings along: beside its package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "builtin" / name
+    return installed if installed.is_dir() else package.parent / name

@@ -1,0 +1,78 @@
+"""forge's own tools, by the names that actions call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from forge.core.digest import Digest
+from forge.core.lock import Material
+from forge.core.tool import Content, FileContent, Tool, ToolRequest
+from forge.execution import tool as basic
+from forge.execution.store import LocalStore
+from forge.oci import image, layer, model_layers
+from forge.packages import root, unpack
+from forge.packages.sources import Sources
+
+TOOL_VERSIONS: Mapping[str, str] = {
+    "fetch": "1",
+    "image": image.IMAGE_VERSION,
+    "layer": layer.LAYER_VERSION,
+    "model_layers": layer.LAYER_VERSION,
+    "root": root.ROOT_VERSION,
+    "tree": basic.TREE_VERSION,
+    "unpack": unpack.UNPACK_VERSION,
+    "write": basic.WRITE_VERSION,
+}
+"""They are in the keys of the actions."""
+
+
+def make_tools(store: LocalStore, sources: Callable[[], Sources], *, offline: bool) -> dict[str, Tool]:
+    """Collect the tools; the fetcher is made when something has to be fetched."""
+    return {
+        "fetch": Fetch(store, sources, offline=offline),
+        "image": image.assemble,
+        "layer": layer.assemble,
+        "model_layers": model_layers.assemble,
+        "root": root.root,
+        "tree": basic.tree,
+        "unpack": unpack.unpack,
+        "write": basic.write,
+    }
+
+
+class Fetch:
+    """The tool that brings a material."""
+
+    def __init__(self, store: LocalStore, sources: Callable[[], Sources], *, offline: bool) -> None:
+        self._store, self._sources, self._offline = store, sources, offline
+        self._fetcher: object = None
+
+    def __call__(self, request: ToolRequest) -> Mapping[str, Content]:
+        """Fetch one file."""
+        from forge.packages.fetch import Fetcher
+
+        params = {key: str(value) for key, value in request.params.items()}
+        digest = Digest(params["sha256"], int(params["size"]))
+        material = Material(
+            params["name"],
+            params["version"],
+            params["file"],
+            digest,
+            params["source"],
+            params["path"],
+            params["suite"],
+        )
+        if not isinstance(self._fetcher, Fetcher):
+            self._listeners: dict[str, ToolRequest] = {}
+            self._fetcher = Fetcher(
+                self._sources(),
+                self._store,
+                self._store.home / "partial",
+                offline=self._offline,
+                on_progress=self._tell,
+            )
+        self._listeners[material.file] = request
+        return {material.file: FileContent(self._fetcher.fetch(material))}
+
+    def _tell(self, material: Material, done: int, total: int) -> None:
+        self._listeners[material.file].progress(done, total)

@@ -1,0 +1,1 @@
+"""Values of the build: no I/O, no clock, no environment."""

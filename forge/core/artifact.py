@@ -1,0 +1,28 @@
+"""Files and folders by name, before they exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """A file that a person wrote."""
+
+    path: str
+    """Relative to its root, with `/`."""
+    root: Literal["workspace", "runtime"] = "workspace"
+    """The workspace, or the folder of the runtime that forge brings along."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Derived:
+    """An output of an action."""
+
+    action: str
+    """The action's name in its graph."""
+    output: str
+
+
+Artifact = Source | Derived

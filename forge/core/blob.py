@@ -1,0 +1,41 @@
+"""Where bytes are kept, as the libraries see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from forge.core.digest import Digest
+
+
+class BlobWriter(Protocol):
+    """Bytes on their way into a store; nobody sees them before `commit`."""
+
+    def write(self, chunk: bytes | memoryview, /) -> int:
+        """Append `chunk`; its length."""
+
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Make the bytes visible; MaterialError, and nothing kept, when they are not `expected`."""
+
+
+class BlobStore(Protocol):
+    """Content by digest. Readers get verified bytes or an error, never wrong bytes in silence."""
+
+    def writer(self) -> AbstractContextManager[BlobWriter]:
+        """Open a writer; leaving the block without `commit` drops what was written."""
+
+    def put(self, data: bytes) -> Digest:
+        """Keep `data`."""
+
+    def put_recipe(self, digest: Digest, parts: Sequence[bytes | Digest]) -> None:
+        """Keep a blob as the concatenation of literal bytes and other blobs, without a second copy."""
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open for reading; KeyError when it is not here."""
+
+    def read(self, digest: Digest) -> bytes:
+        """Read it whole; KeyError when it is not here."""
+
+    def contains(self, digest: Digest) -> bool:
+        """Say whether `open` would find it."""

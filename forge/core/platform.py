@@ -1,0 +1,97 @@
+"""Platforms, and the toolchains that bind them to materials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from forge.core.label import Label
+
+ARCHITECTURES = ("amd64", "arm64")
+
+ParameterType = Literal["int", "float", "bool", "str"]
+ParameterValue = int | float | bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A named set of constraint values.
+
+    The target platform is where an image runs, the execution platform where an action runs. A bare
+    architecture (`amd64`) is a platform too: it has no device.
+    """
+
+    name: str
+    arch: str
+    """Debian's and OCI's name: `amd64`, `arm64`."""
+    device: str = ""
+    accelerator: str = "none"
+    backend: str = ""
+
+    @property
+    def is_service(self) -> bool:
+        """Say whether something is served on it; a bare architecture is none."""
+        return bool(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One setting that a backend takes."""
+
+    name: str
+    type: ParameterType
+    default: ParameterValue
+    doc: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def fault(self, value: ParameterValue) -> str:
+        """Say in words what is wrong with `value`, or nothing."""
+        if not self._fits(value):
+            return f"`{self.name}` must be {_WORDS[self.type]}, not `{value}`"
+        if self.choices and value not in self.choices:
+            return f"`{self.name}` must be one of [{', '.join(self.choices)}], not `{value}`"
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if self.minimum is not None and value < self.minimum:
+                return f"`{self.name}` must be at least {self.minimum:g}, not {value:g}"
+            if self.maximum is not None and value > self.maximum:
+                return f"`{self.name}` must be at most {self.maximum:g}, not {value:g}"
+        return ""
+
+    def _fits(self, value: ParameterValue) -> bool:
+        if self.type == "bool" or isinstance(value, bool):
+            return self.type == "bool" and isinstance(value, bool)
+        if self.type == "float":
+            return isinstance(value, (int, float))
+        return isinstance(value, int if self.type == "int" else str)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """An inference engine: what it loads and which parameters it takes."""
+
+    name: str
+    """Short name in platform names: `trf`."""
+    module: str
+    """Module below `forge_runtime.backends`: `transformers`."""
+    formats: tuple[str, ...]
+    """Model formats that it loads, best first."""
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """What binds a platform to materials."""
+
+    platform: Platform
+    base: Label
+    """Environment below everything else in the image."""
+    environment: Label
+    """Base and the platform's Python packages, merged."""
+    backend: Backend | None
+    place: str = ""
+    """File that declares it."""
+
+
+_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}

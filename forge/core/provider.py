@@ -1,0 +1,82 @@
+"""Providers: the frozen records that targets hand to their dependents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from forge.core.artifact import Artifact
+from forge.core.platform import ParameterValue
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What every target hands on: its outputs, by the name that they have below `forge-out/<package>/`."""
+
+    files: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentInfo(Provider):
+    """A locked root file system."""
+
+    arch: str = ""
+    tree: Artifact | None = None
+    """Everything merged: the sandbox's root."""
+    layers: tuple[tuple[str, Artifact], ...] = ()
+    """The same, cut where its churn differs: (what it is, tree), lowest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo(Provider):
+    """A model's files, in one format."""
+
+    name: str = ""
+    format: str = ""
+    """`safetensors`, `gguf`, `onnx`."""
+    tree: Artifact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppInfo(Provider):
+    """A service, composed for one platform."""
+
+    environment: EnvironmentInfo | None = None
+    model: ModelInfo | None = None
+    runtime: Artifact | None = None
+    """Tree of the runtime's package."""
+    app: Artifact | None = None
+    """Tree of handler and data."""
+    config: Artifact | None = None
+    """config.json."""
+    environ: tuple[tuple[str, str], ...] = ()
+    params: Mapping[str, ParameterValue] = field(default_factory=dict)
+    port: int = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo(Provider):
+    """An OCI image."""
+
+    layout: Artifact | None = None
+    """OCI image layout."""
+    digest: Artifact | None = None
+    """JSON that names the manifest's digest."""
+    root: Artifact | None = None
+    """The same file system as one tree."""
+    entrypoint: tuple[str, ...] = ()
+    environ: tuple[tuple[str, str], ...] = ()
+    workdir: str = "/"
+    arch: str = ""
+    ref: str = ""
+    """Name and tag that it is exported under."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestInfo(Provider):
+    """A test's verdict, to be read once its action has run."""
+
+    __test__ = False
+
+    report: Artifact | None = None
+    """JSON: {"passed": bool, "cases": [{"name", "passed", "message", "seconds"}]}."""

@@ -1,0 +1,1 @@
+"""A graph of actions to outputs: store, cache, sandbox, scheduler."""

@@ -1,0 +1,75 @@
+"""A build: runs what is asked for, and begins again where the store turns out to have lost something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from forge.core.artifact import Artifact, Derived
+from forge.core.errors import InternalError
+from forge.core.event import Plan, Warned
+from forge.core.graph import ActionGraph
+from forge.core.tool import Content, FileContent
+from forge.core.tree import Tree
+from forge.execution.scheduler import Run, Scheduler
+from forge.execution.store import LocalStore, MissingBlob
+
+_ATTEMPTS = 20
+
+
+@dataclass(slots=True)
+class Builder:
+    """Builds artifacts of an action graph."""
+
+    scheduler: Scheduler
+    store: LocalStore
+
+    def build(self, graph: ActionGraph, artifacts: Iterable[Artifact]) -> Run:
+        """Run the actions that the artifacts need, and verify what they came to.
+
+        A blob that is gone or damaged makes its action run again: everything that was finished is
+        cached, so beginning again costs little.
+        """
+        wanted = list(artifacts)
+        names = graph.closure(wanted)
+        self.scheduler.listener(Plan(len(names)))
+        ran: list[str] = []
+        for _ in range(_ATTEMPTS):
+            try:
+                run = self.scheduler.run(graph, names)
+                self._verify(run, wanted)
+            except MissingBlob as error:
+                how = "was damaged" if error.corrupt else "is gone"
+                self.scheduler.listener(Warned(f"`{error.digest.short}` of the store {how}: making it again"))
+                self.scheduler.cache.forget_presence()
+                continue
+            run.ran[:0] = ran
+            return run
+        raise InternalError("The store keeps losing what is written to it")
+
+    def content(self, run: Run, artifact: Artifact) -> Content | None:
+        """Look up what an artifact came to; None when its action failed or was not tried."""
+        if isinstance(artifact, Derived):
+            return run.contents.get(artifact.action, {}).get(artifact.output)
+        return self.scheduler.sources.content(artifact)
+
+    def _verify(self, run: Run, artifacts: Sequence[Artifact]) -> None:
+        for artifact in artifacts:
+            content = self.content(run, artifact)
+            if content is None or not isinstance(artifact, Derived):
+                continue
+            if isinstance(content, FileContent):
+                self.store.verify(content.digest)
+                continue
+            for _, file in Tree.decode(self.store.read(content.tree)).files():
+                self.store.verify(file.digest)
+
+
+def failed_labels(run: Run, graph: ActionGraph, outputs: Mapping[object, Iterable[Artifact]]) -> set[object]:
+    """Tell which of some targets lack an output."""
+    bad = set(run.failures) | run.abandoned
+    return {
+        key
+        for key, artifacts in outputs.items()
+        if any(name in bad or name not in run.contents for name in graph.closure(artifacts))
+    }

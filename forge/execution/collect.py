@@ -1,0 +1,95 @@
+"""Outputs of an action into the store: by folder handle, never following a link."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+
+from forge.core.errors import ActionFailed
+from forge.core.tool import Content, FileContent, TreeContent
+from forge.core.tree import Entry, File, Folder, Symlink, Tree
+from forge.execution.store import LocalStore
+
+_CHUNK = 1 << 20
+
+
+def collect(store: LocalStore, folder: str, outputs: tuple[str, ...]) -> dict[str, Content]:
+    """Take each declared output; ActionFailed when one is missing or of the wrong kind."""
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        return {output: _output(store, root, output) for output in outputs}
+    finally:
+        os.close(root)
+
+
+def _output(store: LocalStore, root: int, output: str) -> Content:
+    parts = output.rstrip("/").split("/")
+    handles = [root]
+    try:
+        try:
+            for part in parts[:-1]:
+                handles.append(os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handles[-1]))
+            mode = os.stat(parts[-1], dir_fd=handles[-1], follow_symlinks=False).st_mode
+        except OSError as error:
+            raise ActionFailed(f"The action did not make its output `{output}`") from error
+        if output.endswith("/"):
+            if not stat.S_ISDIR(mode):
+                raise ActionFailed(f"The output `{output}` is not a folder")
+            entries: dict[str, Entry] = {}
+            _folder(store, handles[-1], parts[-1], "", entries)
+            tree = Tree.of(entries)
+            store.put(tree.encoded)
+            return TreeContent(tree.digest, tree.root)
+        if not stat.S_ISREG(mode):
+            raise ActionFailed(f"The output `{output}` is not a regular file")
+        file = _file(store, handles[-1], parts[-1])
+        return FileContent(file.digest, file.executable)
+    finally:
+        for handle in handles[1:]:
+            os.close(handle)
+
+
+def _folder(store: LocalStore, parent: int, name: str, prefix: str, out: dict[str, Entry]) -> None:
+    handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        for child in sorted(os.listdir(handle)):
+            path = f"{prefix}{child}"
+            try:
+                child.encode()
+            except UnicodeEncodeError as error:
+                raise ActionFailed(f"The output `{path!a}` has a name that is not UTF-8") from error
+            mode = os.stat(child, dir_fd=handle, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                before = len(out)
+                _folder(store, handle, child, f"{path}/", out)
+                if len(out) == before:
+                    out[path] = Folder()
+            elif stat.S_ISREG(mode):
+                out[path] = _file(store, handle, child)
+            elif stat.S_ISLNK(mode):
+                out[path] = _link(os.readlink(child, dir_fd=handle), path)
+            else:
+                raise ActionFailed(f"The output `{path}` is a device, socket or pipe")
+    finally:
+        os.close(handle)
+
+
+def _link(target: str, path: str) -> Symlink:
+    resolved = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    if target.startswith("/") or resolved.startswith(".."):
+        raise ActionFailed(f"The output `{path}` is a link to `{target}`, out of its folder")
+    return Symlink(target)
+
+
+def _file(store: LocalStore, parent: int, name: str) -> File:
+    handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+    with os.fdopen(handle, "rb") as file, store.writer() as writer:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise ActionFailed(f"The output `{name}` is not a regular file")
+        if mode & (stat.S_ISUID | stat.S_ISGID):
+            raise ActionFailed(f"The output `{name}` is set-uid or set-gid")
+        while chunk := file.read(_CHUNK):
+            writer.write(chunk)
+        return File(writer.commit(), bool(mode & 0o100))

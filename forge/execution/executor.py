@@ -1,0 +1,183 @@
+"""Runs one action: in the sandbox, or by one of forge's own tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from forge.core.action import OUT, WORK, Action
+from forge.core.errors import ActionFailed, Fault, ForgeError, InternalError, Interrupted, MaterialError
+from forge.core.tool import Content, FileContent, Tool, ToolRequest, TreeContent
+from forge.execution.collect import collect
+from forge.execution.home import host_errors
+from forge.execution.materialize import materialize
+from forge.execution.process import ProcessGroup
+from forge.execution.sandbox import Sandbox, refused
+from forge.execution.store import LocalStore
+
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an action brought."""
+
+    outputs: Mapping[str, Content]
+    log: str = ""
+
+
+class Executor(Protocol):
+    """Runs one action whose inputs are in the store."""
+
+    def run(
+        self,
+        action: Action,
+        inputs: Mapping[str, Content],
+        root: TreeContent | None,
+        progress: Callable[[int, int], None],
+    ) -> Outcome:
+        """Run it; ActionFailed, MaterialError, HostError or MissingBlob when that does not work out."""
+
+    def stop(self) -> None:
+        """End what runs, and start no more."""
+
+
+@dataclass(slots=True)
+class LocalExecutor:
+    """Runs actions on this machine."""
+
+    store: LocalStore
+    tools: Mapping[str, Tool]
+    bwrap: Callable[[], str]
+    """Finds bubblewrap when it is first needed."""
+    debug: bool = False
+    """Leave the folders of failed actions."""
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
+
+    def run(
+        self,
+        action: Action,
+        inputs: Mapping[str, Content],
+        root: TreeContent | None,
+        progress: Callable[[int, int], None],
+    ) -> Outcome:
+        """Run it in the sandbox, or by a tool."""
+        try:
+            if action.tool:
+                return self._run_tool(action, inputs, progress)
+            return self._run_command(action, inputs, root)
+        except ActionFailed as error:
+            first = error.faults[0]
+            fault = Fault(f"{action.description or action.mnemonic}: {first.text}", str(action.owner), first.hint)
+            raise ActionFailed(fault, *error.faults[1:], log=error.log) from error
+
+    def stop(self) -> None:
+        """End every process; a tool ends when it next tells how far it is."""
+        self.processes.stop()
+
+    def _run_tool(
+        self, action: Action, inputs: Mapping[str, Content], progress: Callable[[int, int], None]
+    ) -> Outcome:
+        _, name, _, params = action.argv
+        request_params = json.loads(params)
+        if action.fixed_output is not None:
+            request_params |= {"sha256": action.fixed_output.hash, "size": action.fixed_output.size}
+        if name == "write":
+            request_params["output"] = action.outputs[0]
+
+        def tell(done: int, total: int) -> None:
+            if self.processes.stopped:
+                raise Interrupted("The build was stopped")
+            progress(done, total)
+
+        lost = len(self.store.lost)
+        request = ToolRequest(request_params, dict(sorted(inputs.items())), self.store, tell)
+        try:
+            outputs = self.tools[name](request)
+        except (ActionFailed, MaterialError) as error:
+            if len(self.store.lost) > lost:
+                raise self.store.lost[-1] from error
+            raise
+        if len(outputs) == len(action.outputs) == 1:
+            outputs = dict(zip(action.outputs, outputs.values(), strict=True))
+        renamed = {output: outputs.get(output, outputs.get(output.rstrip("/"))) for output in action.outputs}
+        missing = [output for output, content in renamed.items() if content is None]
+        if missing:
+            raise InternalError(f"Tool `{name}` did not make [{', '.join(missing)}]")
+        return Outcome({output: content for output, content in renamed.items() if content is not None})
+
+    def _run_command(self, action: Action, inputs: Mapping[str, Content], root: TreeContent | None) -> Outcome:
+        if root is None:
+            raise InternalError(f"`{action.owner}` runs a command without an environment")
+        bwrap = self.bwrap()
+        rootfs = materialize(self.store, root)
+        with host_errors(self.store.home / "sandbox"):
+            base = Path(tempfile.mkdtemp(dir=self.store.home / "sandbox"))
+        keep = False
+        try:
+            sandbox = self._stage(base, rootfs, action, inputs)
+            line = sandbox.command(bwrap, action.argv)
+            code = self.processes.run(line, env={}, log=base / "log", timeout=action.timeout)
+            log = (base / "log").read_text(errors="replace")
+            if code != 0:
+                keep = self.debug
+                raise self._failure(action, code, log, line if keep else None)
+            return Outcome(collect(self.store, str(sandbox.out), action.outputs), log)
+        finally:
+            if not keep:
+                remove(base)
+
+    def _stage(self, base: Path, rootfs: Path, action: Action, inputs: Mapping[str, Content]) -> Sandbox:
+        work, out, tmp = base / WORK, base / OUT, base / "tmp"
+        with host_errors(base):
+            for folder in (work, out, tmp, work / OUT):
+                folder.mkdir(mode=0o755)
+                folder.chmod(0o755)
+            tmp.chmod(0o1777)
+            binds: dict[str, Path] = {}
+            for path, content in inputs.items():
+                target = work / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, FileContent):
+                    self.store.link(content.digest, target, executable=content.executable)
+                else:
+                    target.mkdir()
+                    binds[path] = materialize(self.store, content)
+            for output in action.outputs:
+                folder = out / output if output.endswith("/") else (out / output).parent
+                folder.mkdir(parents=True, exist_ok=True)
+        return Sandbox(rootfs, work, out, tmp, dict(action.env), binds)
+
+    def _failure(self, action: Action, code: int | None, log: str, line: list[str] | None) -> ForgeError:
+        if code is not None:
+            host = refused(log, code)
+            if host is not None:
+                return host
+        how = f"exit code {code}" if code is not None else f"no end after {action.timeout} s"
+        if code is not None and code < 0:
+            how = f"signal {-code}"
+        tail = "\n".join(log.splitlines()[-_LOG_LINES:])
+        command = shlex.join(line) if line else ""
+        hint = f"Repeat it with: {command}" if line else "See its folder and command with `--sandbox_debug`"
+        return ActionFailed(how, hint=hint, log=tail)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder in which an action may have taken permissions away."""
+
+    def again(function: Callable[[str], object], path: str, _: object) -> None:
+        try:
+            os.chmod(os.path.dirname(path), 0o700)
+            os.chmod(path, 0o700, follow_symlinks=os.chmod not in os.supports_follow_symlinks)
+            function(path)
+        except OSError:
+            pass
+
+    shutil.rmtree(folder, onerror=again)

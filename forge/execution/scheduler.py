@@ -1,0 +1,214 @@
+"""Runs a graph of actions: each as soon as its inputs are there, and only if its key is not cached."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from forge.core import wire
+from forge.core.action import Action, action_key
+from forge.core.artifact import Artifact, Source
+from forge.core.digest import Digest
+from forge.core.errors import Fault, ForgeError, InternalError, Interrupted
+from forge.core.event import ActionFinished, ActionProgress, ActionStarted, Listener
+from forge.core.graph import ActionGraph
+from forge.core.tool import Content, FileContent, TreeContent
+from forge.core.tree import Directory
+from forge.execution.action_cache import ActionCache
+from forge.execution.executor import Executor
+from forge.execution.source import SourceCache
+from forge.execution.store import LocalStore, MissingBlob
+from forge.execution.trace import TraceLog, parts_of
+
+_DOWNLOADS = 8
+"""Fetches at a time: they wait for others, not for this machine."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run came to."""
+
+    contents: dict[str, Mapping[str, Content]] = field(default_factory=dict)
+    """Action -> its outputs."""
+    ran: list[str] = field(default_factory=list)
+    cached: int = 0
+    failures: dict[str, ForgeError] = field(default_factory=dict)
+    abandoned: set[str] = field(default_factory=set)
+    """Actions that were not tried, because something that they need failed."""
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """One build's worth of scheduling."""
+
+    store: LocalStore
+    cache: ActionCache
+    sources: SourceCache
+    executor: Executor
+    traces: TraceLog
+    listener: Listener
+    jobs: int
+    keep_going: bool = False
+    _flights: dict[str, threading.Lock] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, graph: ActionGraph, names: Sequence[str]) -> Run:
+        """Run the named actions, which must be closed under dependencies; MissingBlob when one vanished."""
+        result = Run()
+        wanted = set(names)
+        needs = {name: {dep for dep in graph.dependencies(name) if dep in wanted} for name in names}
+        dependents: dict[str, list[str]] = {name: [] for name in names}
+        for name, deps in needs.items():
+            for dep in deps:
+                dependents[dep].append(name)
+        done: queue.SimpleQueue[tuple[str, Callable[[], Mapping[str, Content]]]] = queue.SimpleQueue()
+        ready = [name for name in names if not needs[name]]
+        running = 0
+        with ThreadPoolExecutor(self.jobs, "action") as workers, ThreadPoolExecutor(_DOWNLOADS, "fetch") as fetchers:
+            try:
+                while ready or running:
+                    for name in ready:
+                        pool = fetchers if graph.actions[name].is_fixed_output else workers
+                        pool.submit(self._perform, graph, name, result, done)
+                        running += 1
+                    ready = []
+                    name, outcome = done.get()
+                    running -= 1
+                    try:
+                        result.contents[name] = outcome()
+                    except (ForgeError, MissingBlob) as error:
+                        if isinstance(error, MissingBlob):
+                            raise
+                        result.failures[name] = error
+                        if not self.keep_going or error.exit_code not in (1,):
+                            break
+                        result.abandoned |= _dependents_of(name, dependents)
+                        continue
+                    for dependent in dependents[name]:
+                        needs[dependent].discard(name)
+                        if not needs[dependent] and dependent not in result.abandoned:
+                            ready.append(dependent)
+            except (KeyboardInterrupt, Interrupted):
+                self.executor.stop()
+                raise
+            finally:
+                workers.shutdown(wait=False, cancel_futures=True)
+                fetchers.shutdown(wait=False, cancel_futures=True)
+        return result
+
+    def _perform(
+        self,
+        graph: ActionGraph,
+        name: str,
+        result: Run,
+        done: queue.SimpleQueue[tuple[str, Callable[[], Mapping[str, Content]]]],
+    ) -> None:
+        try:
+            contents = self._resolve(graph, name, result)
+            done.put((name, lambda: contents))
+        except BaseException as error:
+            failure = error
+            done.put((name, lambda: _throw(failure)))
+
+    def _resolve(self, graph: ActionGraph, name: str, result: Run) -> Mapping[str, Content]:
+        action = graph.actions[name]
+        if action.fixed_output is not None:
+            key = action.fixed_output
+            with self._flight(key):
+                if self.store.contains(key):
+                    result.cached += 1
+                    outputs = {action.outputs[0]: FileContent(key)}
+                    self.listener(ActionFinished(name, action, "cached"))
+                    return outputs
+                return self._execute(name, action, {}, None, key, result)
+        inputs = {path: self._content(artifact, result) for path, artifact in action.inputs}
+        root = self._content(action.root, result) if action.root is not None else None
+        if root is not None and not isinstance(root, TreeContent):
+            raise InternalError(f"The root of `{name}` is no tree")
+        key = action_key(action, inputs, self._root_directory(root)).digest
+        with self._flight(key):
+            found = self.cache.get(key)
+            if found is not None and set(found) == set(action.outputs):
+                result.cached += 1
+                parts = parts_of(action, inputs, root)
+                self.traces.record(name, key.hash, parts, ran=False, reasons=[])
+                self.listener(ActionFinished(name, action, "cached"))
+                return found
+            self._ingest(action, inputs)
+            return self._execute(name, action, inputs, root, key, result)
+
+    def _execute(
+        self,
+        name: str,
+        action: Action,
+        inputs: Mapping[str, Content],
+        root: TreeContent | None,
+        key: Digest,
+        result: Run,
+    ) -> Mapping[str, Content]:
+        self.listener(ActionStarted(name, action))
+        start = time.monotonic()
+        parts = parts_of(action, inputs, root)
+        reasons = self.traces.reasons(name, parts)
+        try:
+            outcome = self.executor.run(
+                action, inputs, root, lambda done, total: self.listener(ActionProgress(name, done, total))
+            )
+        except (ForgeError, MissingBlob) as error:
+            log = getattr(error, "log", "")
+            self.listener(ActionFinished(name, action, "failed", time.monotonic() - start, log))
+            raise
+        if action.fixed_output is None:
+            self.cache.put(key, outcome.outputs)
+        self.traces.record(name, key.hash, parts, ran=True, reasons=reasons)
+        result.ran.append(name)
+        self.listener(ActionFinished(name, action, "ran", time.monotonic() - start, outcome.log))
+        return outcome.outputs
+
+    def _content(self, artifact: Artifact, result: Run) -> Content:
+        if isinstance(artifact, Source):
+            return self.sources.content(artifact)
+        return result.contents[artifact.action][artifact.output]
+
+    def _ingest(self, action: Action, inputs: Mapping[str, Content]) -> None:
+        for path, artifact in action.inputs:
+            content = inputs[path]
+            if isinstance(artifact, Source) and isinstance(content, FileContent):
+                self.sources.ingest(artifact, content, self.store)
+
+    def _root_directory(self, root: TreeContent | None) -> Directory | None:
+        if root is None:
+            return None
+        # The root folder is the first field of the Tree message; the rest need not be read into values.
+        for number, value in wire.fields(self.store.read(root.tree)):
+            if number == 1:
+                return Directory.decode(wire.as_bytes(value))
+        raise MissingBlob(root.tree)
+
+    def _flight(self, key: Digest) -> threading.Lock:
+        with self._guard:
+            return self._flights.setdefault(key.hash, threading.Lock())
+
+
+def faults_of(run: Run) -> tuple[Fault, ...]:
+    """List what went wrong, in the order in which it did."""
+    return tuple(fault for error in run.failures.values() for fault in error.faults)
+
+
+def _dependents_of(name: str, dependents: Mapping[str, Sequence[str]]) -> set[str]:
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        for each in dependents[pending.pop()]:
+            if each not in found:
+                found.add(each)
+                pending.append(each)
+    return found
+
+
+def _throw(error: BaseException) -> Mapping[str, Content]:
+    raise error

@@ -1,0 +1,1 @@
+"""TOML to a graph of targets: reads files, nothing else."""

@@ -1,0 +1,152 @@
+"""From patterns to the graph of targets: loads the packages that are needed, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forge.core.artifact import Source
+from forge.core.errors import Fault, LoadError
+from forge.core.label import Label, TargetPattern
+from forge.core.platform import Platform
+from forge.core.rule import Rule
+from forge.core.target import Target, TargetGraph, requested_labels
+from forge.loading.expansion import Expansion
+from forge.loading.package import BUILD_FILE, Package, declare
+from forge.loading.reader import Reader
+from forge.loading.table import TomlFile, nearest, parse_toml
+from forge.loading.toolchain import PACKAGE as TOOLCHAINS
+from forge.loading.toolchain import Toolchains
+
+
+@dataclass(slots=True)
+class Loader:
+    """Loads packages as they are asked for; every package is parsed once."""
+
+    root: Path
+    packages_folder: str
+    rules: Mapping[str, Rule]
+    toolchains: Toolchains
+    execution: Platform
+    reader: Reader
+    overrides: Mapping[Label, Label] = field(default_factory=dict)
+    """Put one target in place of another wherever it is a dependency."""
+    runtime_folder: Path | None = None
+    """Folder that holds the package `forge_runtime`."""
+    _packages: dict[str, Package | None] = field(default_factory=dict)
+    _targets: dict[str, dict[Label, Target]] = field(default_factory=dict)
+
+    def load(self, patterns: Iterable[TargetPattern]) -> TargetGraph:
+        """Load what the patterns need; LoadError with every fault of the files that were read."""
+        wanted = tuple(patterns)
+        targets: dict[Label, Target] = {}
+        expansion = Expansion(self)
+        pending = list(dict.fromkeys(name for pattern in wanted for name in self._covered(pattern)))
+        faults: list[Fault] = []
+        loaded: set[str] = set()
+        while pending:
+            name = pending.pop(0)
+            if name in loaded:
+                continue
+            loaded.add(name)
+            try:
+                found = expansion.targets(name)
+            except LoadError as error:
+                faults.extend(error.faults)
+                continue
+            targets.update(found)
+            pending.extend(dict.fromkeys(dep.package for each in found.values() for dep in each.dependencies()))
+        if faults:
+            raise LoadError(*dict.fromkeys(faults))
+        requested, outright = requested_labels(wanted, targets.values(), expansion.instances_named)
+        return self._graph(targets, expansion, requested, outright)
+
+    def package(self, name: str) -> Package | None:
+        """Parse a package; None where there is none."""
+        if name not in self._packages:
+            self._packages[name] = self._toolchain_package() if name == TOOLCHAINS else self._parse(name)
+        return self._packages[name]
+
+    def package_names(self, below: str = "") -> Iterator[str]:
+        """Find every package below a folder, sorted."""
+        base = self.root / self.packages_folder
+        if (base / below / BUILD_FILE).is_file():
+            yield below
+        for name in self.reader.names(base / below):
+            path = f"{below}/{name}" if below else name
+            if name[0] not in "._" and name != "forge-out" and (base / path).is_dir() and not (base / path).is_symlink():
+                yield from self.package_names(path)
+        if not below:
+            yield TOOLCHAINS
+
+    def folder(self, package: str) -> Path:
+        """Name the folder of a package."""
+        return self.root / self.packages_folder / package
+
+    def _graph(
+        self,
+        targets: Mapping[Label, Target],
+        expansion: Expansion,
+        requested: tuple[Label, ...],
+        outright: frozenset[Label],
+    ) -> TargetGraph:
+        needed: dict[Label, Target] = {}
+        pending = list(requested)
+        while pending:
+            label = pending.pop()
+            if label not in needed:
+                needed[label] = targets[label]
+                pending.extend(targets[label].dependencies())
+        generators = expansion.generators()
+        toolchains = self.toolchains.toolchains
+        runtime = self._runtime()
+        graph = TargetGraph(needed, generators, toolchains, self.execution, requested, outright, runtime)
+        graph.order()
+        return graph
+
+    def _runtime(self) -> tuple[Source, ...]:
+        folder = self.runtime_folder
+        if folder is None:
+            return ()
+        paths = [path for path in self.reader.walk(folder, "forge_runtime") if path.endswith((".py", ".html"))]
+        for path in paths:
+            self.reader.exists(folder / path)
+        return tuple(Source(path, "runtime") for path in sorted(paths))
+
+    def _covered(self, pattern: TargetPattern) -> list[str]:
+        if pattern.kind != "recursive":
+            if self.package(pattern.package) is None:
+                raise self.unknown_package(pattern.package, str(pattern))
+            return [pattern.package]
+        found = [name for name in self.package_names(pattern.package) if pattern.covers(name)]
+        if not found and not pattern.exclude:
+            raise LoadError(f"No package matches `{pattern}`", hint=f"A package is a folder with a {BUILD_FILE}")
+        return found
+
+    def unknown_package(self, name: str, wanted: str, place: str = "") -> LoadError:
+        """Make the error for a package that is not there."""
+        folder = f"{self.packages_folder}/{name}/{BUILD_FILE}".replace("./", "")
+        return LoadError(
+            f"Unknown package `//{name}` of `{wanted}`: there is no `{folder}`",
+            place=place,
+            hint=nearest(name, self.package_names()),
+        )
+
+    def _parse(self, name: str) -> Package | None:
+        folder = self.folder(name)
+        content = self.reader.read(folder / BUILD_FILE)
+        if content is None:
+            return None
+        shown = (folder / BUILD_FILE).relative_to(self.root).as_posix()
+        file = parse_toml(content, shown, folder)
+        return self._declared(name, folder, [(key, table, file) for key, table in file.table.items()])
+
+    def _toolchain_package(self) -> Package:
+        tables = [(key, table, file) for key, (table, file) in self.toolchains.tables.items()]
+        return self._declared(TOOLCHAINS, self.root, tables)
+
+    def _declared(self, name: str, folder: Path, tables: Iterable[tuple[str, object, TomlFile]]) -> Package:
+        faults: list[Fault] = []
+        package = Package(name, folder, declare(name, tables, self.rules, faults), tuple(faults))
+        return package

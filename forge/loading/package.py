@@ -1,0 +1,195 @@
+"""One BUILD.toml: its tables, and the platforms that they are expanded over."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forge.core.artifact import Source
+from forge.core.errors import Fault, LoadError
+from forge.core.label import Label, is_name
+from forge.core.platform import Platform
+from forge.core.rule import Rule
+from forge.loading.reader import Reader
+from forge.loading.table import TomlFile, nearest
+
+BUILD_FILE = "BUILD.toml"
+RESERVED = ("rule", "name", "platforms", "override", "tags", "description")
+"""Keys of every table that are the loader's, not the rule's."""
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A table of a BUILD.toml, as written."""
+
+    label: Label
+    rule: Rule
+    table: Mapping[str, Any]
+    file: TomlFile
+    keys: tuple[str, ...]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The rule's part of the table."""
+        return {key: value for key, value in self.table.items() if key not in RESERVED}
+
+    def place(self, *keys: str) -> str:
+        """Name `file:line` of one of its keys."""
+        return self.file.place(*self.keys, *keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A folder with a BUILD.toml."""
+
+    name: str
+    folder: Path
+    declarations: dict[str, Declaration] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    """What is wrong with its tables so far."""
+
+
+def declare(
+    package: str, tables: Iterable[tuple[str, Any, TomlFile]], rules: Mapping[str, Rule], faults: list[Fault]
+) -> dict[str, Declaration]:
+    """Read a package's tables; what is wrong with them goes to `faults`."""
+    found: dict[str, Declaration] = {}
+    for name, table, file in tables:
+        place = file.place(name)
+        if not isinstance(table, dict):
+            faults.append(Fault(f"`{name}` must be a table", place, f"Write `[{name}]` and `rule = …` below it"))
+        elif not is_name(name):
+            faults.append(Fault(f"`{name}` cannot be the name of a target", place))
+        elif not isinstance(table.get("rule"), str):
+            faults.append(Fault(f"`{name}` needs the attribute `rule`", place, nearest("", rules)))
+        elif table["rule"] not in rules:
+            text = f"Unknown rule `{table['rule']}` of target `//{package}:{name}`"
+            faults.append(Fault(text, file.place(name, "rule"), nearest(table["rule"], rules)))
+        else:
+            label = Label(package, name)
+            found[name] = Declaration(label, rules[table["rule"]], table, file, (name,))
+    return found
+
+
+def select_platforms(declaration: Declaration, platforms: Mapping[str, Platform]) -> tuple[Platform, ...]:
+    """Apply a table's own platform globs; LoadError for one that matches nothing."""
+    globs = declaration.table["platforms"]
+    place = declaration.place("platforms")
+    if not isinstance(globs, list) or not all(isinstance(each, str) for each in globs):
+        raise LoadError(f"`platforms` of `{declaration.label}` must be a list of globs", place=place)
+    chosen: dict[str, Platform] = {}
+    faults = []
+    for glob in globs:
+        bare = glob.removeprefix("!")
+        names = [name for name, each in platforms.items() if _matches(bare, name, each)]
+        if not names:
+            text = f"Platform glob `{glob}` of `{declaration.label}` matches nothing"
+            faults.append(Fault(text, place, nearest(bare, platforms)))
+        for name in names:
+            if glob.startswith("!"):
+                chosen.pop(name, None)
+            else:
+                chosen[name] = platforms[name]
+    if faults:
+        raise LoadError(*faults)
+    if not chosen:
+        raise LoadError(f"`platforms` of `{declaration.label}` selects none", place=place)
+    return tuple(chosen[name] for name in sorted(chosen))
+
+
+def instance_name(declaration: Declaration, platform: Platform | None) -> str:
+    """Name an instance; LoadError when the template does not give a name."""
+    if platform is None:
+        return declaration.label.name
+    template = declaration.table.get("name", "{target}@{platform}")
+    try:
+        name = str(template).format(target=declaration.label.name, platform=platform.name)
+    except (KeyError, IndexError, ValueError):
+        name = ""
+    if not is_name(name):
+        hint = "Use `{target}` and `{platform}`"
+        raise LoadError(f"`name = \"{template}\"` gives no name", place=declaration.place("name"), hint=hint)
+    return name
+
+
+def overridden(declaration: Declaration, platform: Platform, fields: Iterable[str]) -> dict[str, Any]:
+    """Apply `override` to a table's attributes, device before backend before platform."""
+    result = declaration.attributes
+    known = set(fields)
+    override = declaration.table.get("override", {})
+    for key in (platform.device, platform.backend, platform.name):
+        for name, value in override.get(key, {}).items() if key else ():
+            if name in known or "params" not in known:
+                present = result.get(name)
+                if isinstance(present, dict) and isinstance(value, dict):
+                    value = {**present, **value}
+                result[name] = value
+            else:
+                result["params"] = {**result.get("params", {}), name: value}
+    return result
+
+
+def override_faults(declaration: Declaration, platforms: Iterable[Platform]) -> list[Fault]:
+    """Find override keys that are no device, backend or name of a selected platform."""
+    override = declaration.table.get("override", {})
+    if not isinstance(override, dict) or not all(isinstance(value, dict) for value in override.values()):
+        return [Fault(f"`override` of `{declaration.label}` must hold tables", declaration.place("override"))]
+    known = {key for each in platforms for key in (each.device, each.backend, each.name) if key}
+    return [
+        Fault(
+            f"`override.{key}` of `{declaration.label}` matches no selected platform",
+            declaration.place("override", key),
+            nearest(key, known),
+        )
+        for key in override
+        if key not in known
+    ]
+
+
+def source_files(reader: Reader, root: Path, folder: Path, text: str) -> tuple[Source, ...]:
+    """Find the files that a path or glob below a package names; ValueError in words when there are none."""
+    parts = text.split("/")
+    if text.startswith("/") or ".." in parts or "" in parts:
+        raise ValueError(f"`{text}` must lie below the package's folder")
+    if not _GLOB.search(text):
+        _check_source(root, folder / text, text)
+        reader.exists(folder / text)
+        return (Source((folder / text).relative_to(root).as_posix()),)
+    found = [name for name in reader.walk(folder) if _glob_matches(name, text)]
+    if not found:
+        raise ValueError(f"`{text}` matches no file")
+    for name in found:
+        _check_source(root, folder / name, name)
+        reader.exists(folder / name)
+    return tuple(Source((folder / name).relative_to(root).as_posix()) for name in sorted(found))
+
+
+def _matches(glob: str, name: str, platform: Platform) -> bool:
+    # A bare architecture is no place to serve on: only its own name selects it.
+    return name == glob or (platform.is_service and fnmatch.fnmatchcase(name, glob))
+
+
+def _check_source(root: Path, path: Path, text: str) -> None:
+    try:
+        resolved = path.resolve(strict=True)
+        mode = resolved.stat().st_mode
+    except OSError as error:
+        raise ValueError(f"`{text}` does not exist") from error
+    if not resolved.is_relative_to(root.resolve()):
+        raise ValueError(f"`{text}` leads out of the workspace")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"`{text}` is not a regular file")
+
+
+def _glob_matches(name: str, pattern: str) -> bool:
+    regex = ""
+    for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
+        regex += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
+    return re.fullmatch(regex, name) is not None

@@ -1,0 +1,147 @@
+"""Toolchains: one TOML file per device, `backends.toml`, and `environments.toml`.
+
+Together they make the package `//toolchains`, whose targets are environments: those of
+environments.toml, and one for each platform, which adds the platform's wheels to its base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from forge.core.errors import Fault, LoadError
+from forge.core.label import Label
+from forge.core.platform import ARCHITECTURES, Backend, Parameter, Platform, Toolchain
+from forge.loading.reader import Reader
+from forge.loading.table import TomlFile, nearest, parse_toml
+from forge.loading.workspace import validated
+
+PACKAGE = "toolchains"
+_BACKENDS, _ENVIRONMENTS = "backends.toml", "environments.toml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Parameter(_Strict):
+    type: Literal["int", "float", "bool", "str"]
+    default: int | float | bool | str
+    doc: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+class _Backend(_Strict):
+    module: str
+    formats: tuple[str, ...]
+    params: dict[str, _Parameter] = Field(default_factory=dict)
+
+
+class _Device(_Strict):
+    arch: Literal["amd64", "arm64"]
+    accelerator: str = "none"
+
+
+class _Platform(_Strict):
+    base: str
+    backend: str = ""
+    requirements: tuple[str, ...] = ()
+    python: str = "3.11"
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchains:
+    """Everything that toolchain folders declare."""
+
+    platforms: dict[str, Platform] = field(default_factory=dict)
+    toolchains: dict[str, Toolchain] = field(default_factory=dict)
+    tables: dict[str, tuple[dict[str, Any], TomlFile]] = field(default_factory=dict)
+    """Targets of the package `//toolchains`, with the files that declare them."""
+
+
+def load_toolchains(folders: Iterable[tuple[Path, str]], reader: Reader) -> Toolchains:
+    """Read toolchain folders, given with the names that messages use; names taken twice are errors."""
+    found = Toolchains({arch: Platform(arch, arch) for arch in ARCHITECTURES})
+    backends: dict[str, tuple[Backend, TomlFile]] = {}
+    files = list(_files(folders, reader))
+    for file in files:
+        name = Path(file.name).name
+        if name == _BACKENDS:
+            for key, table in file.table.items():
+                _claim(backends, key, file, "Backend")
+                backends[key] = (_backend(key, validated(_Backend, table, file, key)), file)
+        elif name == _ENVIRONMENTS:
+            for key, table in file.table.items():
+                _claim(found.tables, key, file, "Environment")
+                found.tables[key] = ({"rule": "environment", **table}, file)
+    for file in files:
+        if Path(file.name).name not in (_BACKENDS, _ENVIRONMENTS):
+            _load_device(file, found, {key: backend for key, (backend, _) in backends.items()})
+    return found
+
+
+def _files(folders: Iterable[tuple[Path, str]], reader: Reader) -> Iterable[TomlFile]:
+    seen: list[Path] = []
+    for folder, shown in folders:
+        if any(folder.is_dir() and folder.samefile(other) for other in seen):
+            continue
+        names = [name for name in reader.names(folder) if name.endswith(".toml")]
+        if folder.is_dir():
+            seen.append(folder)
+        for name in names:
+            yield parse_toml(reader.read(folder / name) or b"", f"{shown}/{name}", folder)
+
+
+def _claim(taken: dict[str, tuple[Any, TomlFile]], name: str, file: TomlFile, kind: str) -> None:
+    if name in taken:
+        text = f"{kind} `{name}` is already declared in {taken[name][1].name}"
+        raise LoadError(text, place=file.place(name), hint="Give it another name")
+
+
+def _backend(name: str, model: _Backend) -> Backend:
+    parameters = tuple(
+        Parameter(key, each.type, each.default, each.doc, each.minimum, each.maximum, each.choices)
+        for key, each in model.params.items()
+    )
+    return Backend(name, model.module, model.formats, parameters)
+
+
+def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]) -> None:
+    name = Path(file.name).stem
+    device = validated(_Device, file.table.get("device", {}), file, "device")
+    for key, table in file.table.items():
+        if key == "device":
+            continue
+        model = validated(_Platform, table, file, key)
+        if key in found.platforms:
+            other = found.toolchains[key].place if key in found.toolchains else "forge itself"
+            raise LoadError(f"Platform `{key}` is already declared in {other}", place=file.place(key))
+        if model.backend and model.backend not in backends:
+            fault = Fault(f"Unknown backend `{model.backend}` of platform `{key}`", file.place(key, "backend"))
+            raise LoadError(Fault(fault.text, fault.place, nearest(model.backend, backends)))
+        platform = Platform(key, device.arch, name, device.accelerator, model.backend)
+        base = Label.parse(model.base if model.base.startswith(("//", ":")) else f":{model.base}", PACKAGE)
+        environment = Label(PACKAGE, key)
+        found.platforms[key] = platform
+        backend = backends.get(model.backend)
+        found.toolchains[key] = Toolchain(platform, base, environment, backend, file.name)
+        _claim(found.tables, key, file, "Environment")
+        found.tables[key] = (_environment_table(key, model, base), file)
+
+
+def _environment_table(name: str, model: _Platform, base: Label) -> dict[str, Any]:
+    return {
+        "rule": "environment",
+        "base": str(base),
+        "wheels": list(model.requirements),
+        "python": model.python,
+        "platforms": [name],
+        "name": "{platform}",
+        "tags": ["manual"],
+    }

@@ -1,0 +1,1 @@
+"""OCI images: layers, manifests, layouts, validation."""

@@ -1,0 +1,52 @@
+"""Layouts as archives that other tools load: written as a stream, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import BinaryIO, Final
+
+from forge.core.blob import BlobStore
+from forge.core.errors import UsageError
+from forge.core.tree import Tree
+from forge.oci import document, layout, mediatype, tar
+from forge.oci.manifest import Descriptor, Index, Machine
+from forge.oci.reference import Reference
+from forge.oci.summary import summarize
+
+CONTAINERD_NAME: Final = "io.containerd.image.name"
+"""Annotation from which containerd takes an image's full name."""
+
+
+def export_oci(tree: Tree, store: BlobStore, out: BinaryIO) -> None:
+    """Write a layout as a tar, what `oci-archive:` is to skopeo."""
+    _write(tree.entries, store, out)
+
+
+def export_docker(tree: Tree, store: BlobStore, out: BinaryIO, ref: str) -> None:
+    """Write the one image of a layout as `docker save` does, to be loaded under the name `ref`.
+
+    Docker's classic image store reads manifest.json, its containerd store reads index.json and keeps the manifest as
+    it is, so that the image has the same digest there.
+    """
+    name = Reference.parse(ref)
+    if name is None:
+        raise UsageError(f"`{ref}` is no name of an image", hint="Write name:tag in lower case")
+    image = summarize(tree, store)
+    machine = Machine(image.architecture, image.os, image.variant)
+    annotations = {CONTAINERD_NAME: name.full, mediatype.REF_NAME: name.tag}
+    index = Index((Descriptor(mediatype.MANIFEST, image.manifest, machine, annotations),))
+    save = {
+        "Config": layout.blob_path(image.config),
+        "RepoTags": [name.familiar],
+        "Layers": [layout.blob_path(layer.digest) for layer in image.layers],
+    }
+    own = {layout.INDEX: index.encode(), "manifest.json": document.encode([save])}
+    _write({**tree.entries, **own}, store, out)
+
+
+def _write(entries: Mapping[str, tar.Placed], store: BlobStore, out: BinaryIO) -> None:
+    for chunk in tar.stream(tar.parts(entries), store):
+        rest = memoryview(chunk)
+        while rest:
+            # An unbuffered pipe takes as much as fits.
+            rest = rest[out.write(rest) :]

@@ -1,0 +1,114 @@
+"""The tool `image`: layers become an image, in an OCI layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from forge.core.blob import BlobStore
+from forge.core.digest import Digest
+from forge.core.errors import ActionFailed
+from forge.core.tree import Tree
+from forge.core.tool import Content, FileContent, ToolRequest, TreeContent
+from forge.oci import document, layout, mediatype
+from forge.oci.check import Check
+from forge.oci.config import PARAMS, ImageConfig
+from forge.oci.layer import LayerDescriptor
+from forge.oci.manifest import Descriptor, Index, Manifest
+from forge.oci.reference import Reference
+from forge.oci.validate import validate
+
+IMAGE_VERSION: Final = "1"
+"""Goes into keys. Count up when the same request would give other bytes; golden digests tell."""
+
+
+def assemble(request: ToolRequest) -> Mapping[str, Content]:
+    """Put layers together and validate what came out.
+
+    Inputs: `layer.N` and `descriptor.N` from the tool `layer`, or `layers.N` from `model_layers`, N from 0, lowest
+    layer first.
+    Parameters: those of `ImageConfig.read`; `annotations` of the manifest; `ref`, the image's name in the layout;
+    `foreign`, how many of the lowest layers come from elsewhere and keep owners and modes of their own;
+    `recheck` (true), whether layers are read again though the tool `layer` made them.
+    Outputs: `layout`, a tree, and `digest`, a small JSON.
+    """
+    check = Check("image")
+    check.known(request.params, (*PARAMS, "annotations", "ref", "foreign", "recheck"))
+    config = ImageConfig.read(check, request.params)
+    annotations = check.pairs(request.params.get("annotations", {}), "annotations")
+    ref = check.text(request.params.get("ref", ""), "ref")
+    if ref and Reference.parse(ref) is None:
+        check.fault(f"`ref` is `{ref}`, no name of an image", "Write name:tag in lower case")
+    foreign = check.number(request.params.get("foreign", 0), "foreign")
+    recheck = check.boolean(request.params.get("recheck", True), "recheck")
+    read = _read_layers(check, request)
+    layers = [layer for layer, _ in read]
+    count = len({number for _, number in read})
+    if len(config.history) != count:
+        check.fault(f"`history` has {len(config.history)} entries for {count} inputs")
+    check.finish(ActionFailed)
+    config = replace(config, history=tuple(config.history[number] for _, number in read))
+
+    config_digest = request.store.put(config.encode([layer.diff_id for layer in layers]))
+    described = tuple(Descriptor(layer.media_type, layer.digest) for layer in layers)
+    annotations = {mediatype.CREATED: config.created, **annotations}
+    manifest = Manifest(Descriptor(mediatype.CONFIG, config_digest), described, annotations)
+    digest = request.store.put(manifest.encode())
+    named = Descriptor(mediatype.MANIFEST, digest, config.machine, {mediatype.REF_NAME: ref} if ref else {})
+    tree = layout.compose(request.store, Index((named,)), [digest, config_digest, *(one.digest for one in layers)])
+
+    digests = [layer.digest for layer in layers]
+    trusted = frozenset[Digest]() if recheck else frozenset(digests)
+    validate(tree, request.store, foreign=frozenset(digests[:foreign]), trusted=trusted)
+    request.store.put(tree.encoded)
+    said = {"manifest": digest.oci, "size": digest.size, "config": config_digest.oci}
+    answer = request.store.put(document.encode({**said, "platform": config.machine.document()}))
+    return {"layout": TreeContent(tree.digest, tree.root), "digest": FileContent(answer)}
+
+
+def _read_layers(check: Check, request: ToolRequest) -> list[tuple[LayerDescriptor, int]]:
+    """Read the layers with the number of the input that each comes from."""
+    read: list[tuple[LayerDescriptor, int]] = []
+    number = 0
+    while f"layer.{number}" in request.inputs or f"layers.{number}" in request.inputs:
+        place = check.at(f"layer {number}")
+        for given, described in _pairs(place, request, number):
+            layer = _read_layer(place, request.store, given, described)
+            if layer:
+                read.append((layer, number))
+        number += 1
+    names = {f"{kind}.{each}" for kind in ("layer", "descriptor", "layers") for each in range(number)}
+    if not number or request.inputs.keys() - names:
+        hint = "Give `layer.N` and `descriptor.N`, or `layers.N`, for N from 0, at least one"
+        check.fault(f"The inputs are [{', '.join(sorted(request.inputs))}]", hint)
+    return read
+
+
+def _pairs(check: Check, request: ToolRequest, number: int) -> list[tuple[Content, Content]]:
+    folder = request.inputs.get(f"layers.{number}")
+    if folder is None:
+        described = request.inputs.get(f"descriptor.{number}")
+        if described is None:
+            check.fault("The layer has no descriptor")
+            return []
+        return [(request.inputs[f"layer.{number}"], described)]
+    if not isinstance(folder, TreeContent):
+        check.fault("`layers.N` must be a folder")
+        return []
+    files = dict(Tree.decode(request.store.read(folder.tree)).files())
+    stems = sorted({path.partition("/")[0] for path in files})
+    return [
+        (FileContent(files[f"{stem}/layer"].digest), FileContent(files[f"{stem}/descriptor"].digest)) for stem in stems
+    ]
+
+
+def _read_layer(check: Check, store: BlobStore, given: Content, described: Content) -> LayerDescriptor | None:
+    if not isinstance(given, FileContent) or not isinstance(described, FileContent):
+        check.fault("The layer or its descriptor is a folder")
+        return None
+    layer = LayerDescriptor.decode(check, store.read(described.digest))
+    if layer and layer.digest != given.digest:
+        check.fault(f"The descriptor is of {layer.digest.oci}, the layer is {given.digest.oci}")
+    return layer
+

@@ -1,0 +1,1 @@
+"""Debian packages and wheels: locks, sources, downloads, trees."""

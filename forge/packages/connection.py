@@ -1,0 +1,166 @@
+"""HTTP as a downloader wants it: redirects that keep secrets at home, and failures sorted by what to do about them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, urlsplit
+
+from forge.packages.sources import mask
+
+if TYPE_CHECKING:
+    import httpx2
+
+_MAX_REDIRECTS = 10
+_AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
+_GONE = frozenset((404, 410))
+
+
+class Unavailable(Exception):
+    """An address does not give the bytes; the text says why, without credentials."""
+
+
+class Missing(Unavailable):
+    """The address is answered for, and has nothing."""
+
+
+class Broken(Exception):
+    """It failed in a way that another attempt may mend."""
+
+    def __init__(self, reason: str, *, wait: float = 0.0, host: str = "") -> None:
+        super().__init__(reason)
+        self.wait = wait
+        """Seconds that the server asks for."""
+        self.host = host
+        """The host, when it could not be reached at all."""
+
+
+def host_of(address: str) -> str:
+    """Name the server behind an address: scheme, host and port."""
+    try:
+        parts = urlsplit(address)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port}"
+    except ValueError as error:
+        raise Unavailable(f"Not an address: {error}") from error
+
+
+class Connection:
+    """A client with its pool of connections, safe to share between threads.
+
+    Proxies and certificates are the process environment's (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE), as for any
+    HTTP client; credentials are those in the address, else netrc's.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], *, timeout: float = 30.0, client: httpx2.Client | None = None
+    ) -> None:
+        self._environ, self._timeout = environ, timeout
+        self._lock = threading.Lock()
+        self._client = client
+
+    @contextmanager
+    def open(
+        self, method: str, address: str, headers: Mapping[str, str], *, token: str = ""
+    ) -> Iterator[httpx2.Response]:
+        """Send a request and yield the answer, its body unread; Broken, Missing or Unavailable when it is none."""
+        import httpx2
+
+        try:
+            with self._follow(method, address, headers, token) as response:
+                _check_status(response)
+                yield response
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            raise Broken(f"Cannot connect: {error or 'no answer'}", host=host_of(address)) from error
+        except httpx2.TimeoutException as error:
+            raise Broken(f"No answer within {self._timeout:g} s") from error
+        except httpx2.TransportError as error:
+            raise Broken(f"The connection broke ({error})") from error
+        except (httpx2.InvalidURL, httpx2.DecodingError) as error:
+            raise Unavailable(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        with self._lock:
+            if self._client:
+                self._client.close()
+            self._client = None
+
+    @contextmanager
+    def _follow(self, method: str, address: str, headers: Mapping[str, str], token: str) -> Iterator[httpx2.Response]:
+        import httpx2
+
+        # Taken out of the address, so that a redirect within the host keeps it and one to another does not.
+        home, login = host_of(address), _login(address)
+        secret = {"Authorization": f"Bearer {token}"} if token else {}
+        client, netrc = self._http(), self._netrc()
+        for _ in range(_MAX_REDIRECTS + 1):
+            is_home = host_of(address) == home
+            request = client.build_request(method, address, headers={**headers, **(secret if is_home else {})})
+            auth = httpx2.BasicAuth(*login) if login and is_home else None if secret and is_home else netrc
+            response = client.send(request, stream=True, auth=auth)
+            try:
+                if not response.has_redirect_location:
+                    yield response
+                    return
+                target = urljoin(address, response.headers["Location"])
+            finally:
+                response.close()
+            if address.startswith("https:") and not target.startswith("https:"):
+                raise Unavailable(f"Redirects from https to `{mask(target)}`")
+            address = target
+        raise Unavailable(f"Redirects more than {_MAX_REDIRECTS} times")
+
+    def _http(self) -> httpx2.Client:
+        import httpx2
+
+        with self._lock:
+            if self._client is None:
+                timeout = httpx2.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None)
+                self._client = httpx2.Client(timeout=timeout)
+            return self._client
+
+    def _netrc(self) -> httpx2.Auth | None:
+        import netrc
+
+        import httpx2
+
+        home = self._environ.get("HOME", "")
+        file = Path(self._environ.get("NETRC") or (f"{home}/.netrc" if home else ""))
+        if not file.is_file():
+            return None
+        try:
+            return httpx2.NetRCAuth(str(file))
+        except (netrc.NetrcParseError, OSError):  # as curl and pip do: a file that cannot be read holds no login
+            return None
+
+
+def _login(address: str) -> tuple[str, str] | None:
+    parts = urlsplit(address)
+    return (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+
+
+def _check_status(response: httpx2.Response) -> None:
+    status = response.status_code
+    if status in (200, 206):
+        return
+    text = f"HTTP {status} {response.reason_phrase}".rstrip()
+    if status in _GONE:
+        raise Missing(text)
+    if status in _AGAIN:
+        raise Broken(text, wait=_retry_after(response))
+    raise Unavailable(text)
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    if value.isdecimal():
+        return float(value)
+    try:  # a date, counted from the server's own clock
+        then, now = parsedate_to_datetime(value), parsedate_to_datetime(response.headers.get("Date", ""))
+        return max(0.0, (then - now).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0

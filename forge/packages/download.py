@@ -1,0 +1,237 @@
+"""Downloading: an address's bytes into a store, resumed where they broke off and verified before anyone sees them.
+
+A connection that breaks, a 5xx or a 429 is tried again, waiting longer each time; what came so far is kept and
+the rest asked for with `Range` (RFC 9110 section 14). As all bytes are verified by digest in the end, a partial
+file may be continued from another place than the one that began it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forge.core.blob import BlobStore, BlobWriter
+from forge.core.digest import Digest
+from forge.core.errors import MaterialError
+from forge.packages.connection import Broken, Connection, Missing, Unavailable, host_of
+from forge.packages.partial import Partial, open_partial
+from forge.packages.sources import is_remote, local_path
+
+if TYPE_CHECKING:
+    import httpx2
+
+_CHUNK = 1 << 18
+_MAX_PAGE = 256 << 20
+_RENEWAL = 1 << 20
+"""So many new bytes renew the patience: a long download over a bad line breaks more often than a short one."""
+_LONGEST_WAIT = 30.0
+_IDENTITY = {"Accept-Encoding": "identity"}
+
+
+class _Restart(Exception):
+    """The server will not continue: begin at the first byte."""
+
+
+class _Wrong(Exception):
+    """The bytes cannot be the expected ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A small body, read whole."""
+
+    data: bytes
+    content_type: str
+    address: str
+    """After redirects: what relative links are relative to."""
+
+
+class Downloader:
+    """Brings bytes from addresses, patiently; safe to share between threads."""
+
+    def __init__(
+        self,
+        partial: Path | None = None,
+        *,
+        connection: Connection | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        attempts: int = 5,
+    ) -> None:
+        self._partial, self._connection = partial, connection or Connection({})
+        self._sleep, self._attempts = sleep, attempts
+        self._dead: dict[str, str] = {}
+
+    def into(
+        self,
+        address: str,
+        expected: Digest,
+        store: BlobStore,
+        *,
+        progress: Callable[[int], None] = lambda done: None,
+        token: str = "",
+    ) -> Digest:
+        """Bring the bytes of `address` into `store`; Unavailable, and nothing kept there, unless they are `expected`.
+
+        `progress` gets the bytes done so far, which fall back when a download must begin again.
+        """
+        if not is_remote(address):
+            return _copy(local_path(address), expected, store, progress)
+        patience = self._patience(address)
+        with open_partial(self._partial, expected) as partial:
+            while True:
+                inherited = partial.length > 0
+                with store.writer() as writer:
+                    try:
+                        self._pull(address, _Sink(expected, partial, writer, progress), patience, token)
+                        digest = writer.commit(expected)
+                    except (_Restart, _Wrong, MaterialError) as error:
+                        partial.clear()
+                        if isinstance(error, _Restart) or inherited:  # what was inherited may be what is wrong
+                            continue
+                        raise Unavailable(str(error)) from error
+                partial.remove()
+                return digest
+
+    def read(self, address: str, *, accept: str = "*/*", limit: int = _MAX_PAGE) -> Page:
+        """Read a body of at most `limit` bytes whole; Missing or Unavailable when there is none."""
+        if not is_remote(address):
+            path = local_path(address)
+            if not path.is_file():
+                raise Missing(f"No file `{path}`")
+            return Page(path.read_bytes(), "", address)
+        patience = self._patience(address)
+        while True:
+            try:
+                with self._connection.open("GET", address, {"Accept": accept}) as response:
+                    return Page(_bounded(response, limit), response.headers.get("Content-Type", ""), str(response.url))
+            except Broken as error:
+                patience.failed(error)
+
+    def size(self, address: str) -> int:
+        """Ask for the length of a body without reading it."""
+        if not is_remote(address):
+            return local_path(address).stat().st_size
+        patience = self._patience(address)
+        while True:
+            try:
+                with self._connection.open("HEAD", address, _IDENTITY) as response:
+                    length = response.headers.get("Content-Length", "")
+            except Broken as error:
+                patience.failed(error)
+                continue
+            if not length.isdecimal():
+                raise Unavailable("Does not say how long it is")
+            return int(length)
+
+    def _patience(self, address: str) -> _Patience:
+        return _Patience(self._attempts, self._sleep, self._dead, address)
+
+    def _pull(self, address: str, sink: _Sink, patience: _Patience, token: str) -> None:
+        sink.replay()
+        while sink.missing:
+            begin = sink.done
+            headers = _IDENTITY | ({"Range": f"bytes={begin}-"} if begin else {})
+            try:
+                with self._connection.open("GET", address, headers, token=token) as response:
+                    if begin and not _continues(response, begin):
+                        raise _Restart
+                    _check_length(response, sink.missing)
+                    for chunk in response.iter_raw():  # of no fixed size, which would hold back what a break loses
+                        sink.write(chunk)
+                        patience.reached(sink.done)
+                if sink.missing:
+                    raise Broken(f"Ends after {sink.done} bytes, {sink.missing} are missing")
+            except Broken as error:
+                patience.failed(error)
+
+
+class _Sink:
+    """Writes to the store and to the partial file at once, and no more than expected."""
+
+    def __init__(self, expected: Digest, partial: Partial, writer: BlobWriter, progress: Callable[[int], None]) -> None:
+        self._expected, self._partial, self._writer, self._progress = expected, partial, writer, progress
+
+    @property
+    def done(self) -> int:
+        return self._partial.length
+
+    @property
+    def missing(self) -> int:
+        return self._expected.size - self._partial.length
+
+    def replay(self) -> None:
+        if self.missing < 0:
+            raise _Restart
+        for chunk in self._partial.replay():
+            self._writer.write(chunk)
+        self._progress(self.done)
+
+    def write(self, chunk: bytes) -> None:
+        if len(chunk) > self.missing:
+            raise _Wrong(f"Gives more than the expected {self._expected.size} bytes")
+        self._writer.write(chunk)
+        self._partial.append(chunk)
+        self._progress(self.done)
+
+
+class _Patience:
+    """How often an address may fail before it is given up, and how long to wait between."""
+
+    def __init__(self, attempts: int, sleep: Callable[[float], None], dead: dict[str, str], address: str) -> None:
+        self._attempts, self._sleep, self._dead = attempts, sleep, dead
+        self._failures = self._best = 0
+        # A host that no attempt reached will not be there for the next of a hundred wheels either.
+        if reason := dead.get(host_of(address)):
+            raise Unavailable(reason)
+
+    def reached(self, done: int) -> None:
+        """Take note of progress; only bytes beyond the best so far count, so that it ends."""
+        if done >= self._best + _RENEWAL:
+            self._best, self._failures = done, 0
+
+    def failed(self, error: Broken) -> None:
+        """Wait for the next attempt; Unavailable when there is none."""
+        self._failures += 1
+        if self._failures >= self._attempts:
+            if error.host:
+                self._dead[error.host] = str(error)
+            times = f" ({self._attempts} attempts)" if self._attempts > 1 else ""
+            raise Unavailable(f"{error}{times}") from error
+        self._sleep(min(_LONGEST_WAIT, max(error.wait, 0.5 * 2 ** (self._failures - 1))))
+
+
+def _copy(path: Path, expected: Digest, store: BlobStore, progress: Callable[[int], None]) -> Digest:
+    try:
+        with path.open("rb") as file, store.writer() as writer:
+            sink = _Sink(expected, Partial(None, None), writer, progress)
+            while chunk := file.read(_CHUNK):
+                sink.write(chunk)
+            return writer.commit(expected)
+    except FileNotFoundError as error:
+        raise Missing("No such file") from error
+    except OSError as error:
+        raise Unavailable(error.strerror or str(error)) from error
+    except (_Wrong, MaterialError) as error:
+        raise Unavailable(str(error)) from error
+
+
+def _bounded(response: httpx2.Response, limit: int) -> bytes:
+    data = bytearray()
+    for chunk in response.iter_bytes(_CHUNK):
+        data += chunk
+        if len(data) > limit:
+            raise Unavailable(f"Gives more than {limit} bytes")
+    return bytes(data)
+
+
+def _continues(response: httpx2.Response, begin: int) -> bool:
+    return response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
+
+
+def _check_length(response: httpx2.Response, missing: int) -> None:
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) != missing:
+        raise _Wrong(f"Has {length} bytes where {missing} are expected")

@@ -1,0 +1,148 @@
+"""Fetching: the materials of locks, from whatever place has their bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+from forge.core.blob import BlobStore
+from forge.core.digest import Digest
+from forge.core.errors import Fault, MaterialError
+from forge.core.lock import Material
+from forge.packages.connection import Connection, Missing, Unavailable
+from forge.packages.download import Downloader
+from forge.packages.index_python import PackageIndex
+from forge.packages.once import Once
+from forge.packages.sources import Place, Sources, setting_hint
+
+_SAFE = "/+~:@!,="
+
+OnProgress = Callable[[Material, int, int], None]
+"""Gets the material, its bytes done (they fall back when a download begins again) and its bytes in all."""
+
+
+class Fetcher:
+    """Brings materials into a store; safe to share between threads, and no file is downloaded twice at once."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        store: BlobStore,
+        partial_dir: Path | None,
+        *,
+        offline: bool = False,
+        jobs: int = 8,
+        on_progress: OnProgress = lambda material, done, total: None,
+        downloader: Downloader | None = None,
+    ) -> None:
+        self._sources, self._store, self._offline, self._jobs = sources, store, offline, jobs
+        self._on_progress = on_progress
+        self._downloader = downloader or Downloader(partial_dir, connection=Connection(sources.environ))
+        self._index = PackageIndex(self._downloader)
+        self._running: Once[Digest, Digest] = Once(keep=False)
+        self._stopped = threading.Event()
+        self._slots = threading.BoundedSemaphore(jobs)
+
+    def fetch(self, material: Material) -> Digest:
+        """Bring `material` into the store, unless it is there; MaterialError names each place and why it failed."""
+        if self._store.contains(material.digest):
+            return material.digest
+        return self._running.get(material.digest, lambda: self._fetch(material))
+
+    def fetch_all(self, materials: Iterable[Material]) -> None:
+        """Fetch many, several at a time; one MaterialError for all that failed."""
+        missing = {each.digest: each for each in materials if not self._store.contains(each.digest)}
+        faults: list[Fault] = []
+        with ThreadPoolExecutor(max_workers=self._jobs) as pool:
+            # Largest first, so that the long ones do not begin when all others are done.
+            queue = sorted(missing.values(), key=lambda each: (-each.digest.size, each.file))
+            futures = [pool.submit(self.fetch, each) for each in queue]
+            try:
+                for future in futures:
+                    error = future.exception()
+                    if isinstance(error, MaterialError):
+                        faults += error.faults
+                    elif error:
+                        raise error
+            except BaseException:
+                self._stopped.set()  # or Ctrl-C would wait for gigabytes; what came so far is kept
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if faults:
+            raise MaterialError(faults[0], *faults[1:])
+
+    def _fetch(self, material: Material) -> Digest:
+        if self._store.contains(material.digest):  # came while this thread waited for its turn
+            return material.digest
+        reasons: list[str] = []
+        with self._slots:
+            for place in self._sources.where(material):
+                if self._offline and place.folder is None:
+                    continue
+                try:
+                    return self._fetch_from(place, material)
+                except Unavailable as error:
+                    reasons.append(f"{place}: {error}")
+        raise self._failure(material, reasons)
+
+    def _fetch_from(self, place: Place, material: Material) -> Digest:
+        failure: Unavailable = Missing(f"Has no `{material.file}`")
+        for address in self._candidates(place, material):
+            try:
+                return self._downloader.into(
+                    address,
+                    material.digest,
+                    self._store,
+                    progress=lambda done: self._report(material, done),
+                    token=place.token,
+                )
+            except Missing:
+                continue
+            except Unavailable as error:
+                failure = error
+        raise failure
+
+    def _report(self, material: Material, done: int) -> None:
+        if self._stopped.is_set():
+            raise Unavailable("Stopped")
+        self._on_progress(material, done, material.digest.size)
+
+    def _candidates(self, place: Place, material: Material) -> Iterator[str]:
+        """Yield the addresses below `place` that may have the bytes, the likeliest first."""
+        names = [each for each in (material.path, material.file) if each]
+        folder = place.folder
+        if folder is not None:
+            # A vendored folder is flat, a mirror on disk has the paths of the archive.
+            yield from (str(folder / each) for each in names if (folder / each).is_file())
+        if place.kind != "archive" and material.file.endswith(".whl") and not material.path:
+            yield from self._indexed(place, material)
+        elif folder is None:
+            yield from (f"{place.address}/{quote(each, safe=_SAFE)}" for each in names)
+
+    def _indexed(self, place: Place, material: Material) -> Iterator[str]:
+        if place.kind == "links":
+            files = self._index.linked(place.address) if place.folder is None else {}
+        else:
+            files = self._index.files(place.address, material.name)
+        offered = files.get(material.file)
+        if offered is None:
+            return
+        if offered.sha256 and offered.sha256 != material.digest.hash:
+            # Not worth the transfer: it would be thrown away.
+            raise Unavailable(f"Offers a file of that name with sha256 {offered.sha256}")
+        yield offered.address
+
+    def _failure(self, material: Material, reasons: list[str]) -> MaterialError:
+        wanted = f"`{material.file}` ({material.digest.size} bytes, sha256 {material.digest.hash})"
+        if self._offline:
+            return MaterialError(
+                f"{wanted} is not in the store, and `--offline` forbids to download it",
+                hint="Run `forge fetch` once without `--offline`",
+            )
+        tried = "".join(f"\n    {each}" for each in reasons)
+        return MaterialError(
+            f"Cannot fetch {wanted} from source `{material.source}`:{tried}", hint=setting_hint(material.source)
+        )

@@ -1,0 +1,154 @@
+"""`compose`: runtime, backend, model, handler and parameters become a service for one platform."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from forge.api import (
+    AppInfo,
+    Artifact,
+    Attributes,
+    Backend,
+    Context,
+    EnvironmentInfo,
+    Field,
+    ModelInfo,
+    ParameterValue,
+    Source,
+    SourceFile,
+    SourceFiles,
+    TargetLabel,
+    rule,
+)
+
+APP = "opt/forge/app"
+RUNTIME = "opt/forge/runtime"
+MODELS = "models"
+CONFIG = "etc/forge/config.json"
+
+_SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|api_?key|private_?key|credentials?)($|_)")
+
+
+class Attrs(Attributes):
+    """Attributes of `compose`."""
+
+    models: tuple[TargetLabel, ...] = ()
+    """Models on offer: each platform takes the format that its backend loads."""
+    handler: SourceFile
+    """Python file with `class Handler(BaseServer)`."""
+    data: SourceFiles = ()
+    """Files that lie beside the handler, with their folders."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables of the service; no secrets."""
+    port: int = Field(default=3000, ge=1, le=65535)
+    """Port that it listens on."""
+    params: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Parameters of the backend; `forge info platforms` lists them."""
+
+
+@rule("compose", Attrs, needs_toolchain=True)
+def analyze(context: Context, attrs: Attrs) -> AppInfo:
+    """Choose the model, check the parameters, and lay out the service's own files."""
+    toolchain = context.toolchain
+    backend = toolchain.backend
+    if backend is None:
+        raise context.error(f"Platform `{toolchain.platform.name}` has no backend to serve with")
+    for name in attrs.env:
+        if _SECRET.search(name):
+            hint = "Images are shared: give secrets when the container runs"
+            raise context.error(f"`env.{name}` of `{context.label}` looks like a secret", hint)
+    params = _parameters(context, backend, attrs.params)
+    model = _model(context, backend, attrs)
+    config = {
+        "schema": 1,
+        "platform": toolchain.platform.name,
+        "backend": backend.module,
+        "model": {"name": model.name, "path": f"/{MODELS}/{model.name}", "format": model.format},
+        "server": {
+            "name": str(context.target.generator or context.label),
+            "handler": _inside(context, attrs.handler),
+            "app_dir": f"/{APP}",
+            "host": "0.0.0.0",
+            "port": attrs.port,
+        },
+        "params": dict(sorted(params.items())),
+    }
+    files: dict[str, Artifact] = {_inside(context, source): source for source in (attrs.handler, *attrs.data)}
+    environ = {
+        "FORGE_CONFIG": f"/{CONFIG}",
+        "HF_HOME": "/tmp/huggingface",
+        "HF_HUB_OFFLINE": "1",
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": f"/{RUNTIME}",
+        "PYTHONUNBUFFERED": "1",
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+        "TMPDIR": "/tmp",
+        **attrs.env,
+    }
+    return AppInfo(
+        environment=context.dep(toolchain.environment, EnvironmentInfo),
+        model=model,
+        runtime=_tree(context, {source.path: source for source in context.runtime}, "runtime"),
+        app=_tree(context, files, "handler and data"),
+        config=context.write("config.json", json.dumps(config, indent=2, sort_keys=True) + "\n"),
+        environ=tuple(sorted(environ.items())),
+        params=params,
+        port=attrs.port,
+    )
+
+
+def _parameters(
+    context: Context, backend: Backend, given: Mapping[str, ParameterValue]
+) -> dict[str, ParameterValue]:
+    known = {parameter.name: parameter for parameter in backend.parameters}
+    params: dict[str, ParameterValue] = {name: parameter.default for name, parameter in known.items()}
+    faults = []
+    for name, value in given.items():
+        if name not in known:
+            faults.append(f"backend `{backend.name}` takes no `{name}`, it takes [{', '.join(known)}]")
+            continue
+        fault = known[name].fault(value)
+        if fault:
+            faults.append(fault)
+        params[name] = float(value) if known[name].type == "float" and not fault else value
+    if faults:
+        raise context.error(f"Parameters of `{context.label}`: {'; '.join(faults)}")
+    return params
+
+
+def _model(context: Context, backend: Backend, attrs: Attrs) -> ModelInfo:
+    offered = [context.dep(label, ModelInfo) for label in attrs.models]
+    for wanted in backend.formats:
+        for model in offered:
+            if model.format == wanted:
+                return model
+    formats = ", ".join(model.format for model in offered) or "nothing"
+    raise context.error(
+        f"Backend `{backend.name}` of `{context.label}` loads [{', '.join(backend.formats)}], "
+        f"`models` offers [{formats}]",
+        f"Add a `convert` target with `format = \"{backend.formats[0]}\"` to `models`",
+    )
+
+
+def _inside(context: Context, source: Source) -> str:
+    """Name a file's path below its package's folder."""
+    _, _, inside = f"/{source.path}".partition(f"/{context.label.package}/")
+    return inside or source.path
+
+
+def _tree(context: Context, files: Mapping[str, Artifact], what: str) -> Artifact:
+    paths = sorted(files)
+    names = {f"{number:04}": path for number, path in enumerate(paths)}
+    (tree,) = context.tool(
+        "tree",
+        {"place": dict(names)},
+        inputs={name: files[path] for name, path in names.items()},
+        outputs=["tree/"],
+        description=f"Gather {what} {context.label}",
+    )
+    return tree

@@ -1,0 +1,26 @@
+"""`model`: a model's files, in the format that they come in."""
+
+from __future__ import annotations
+
+from forge.api import Attributes, Context, Literal, ModelInfo, Provider, TargetLabel, rule
+
+
+class Attrs(Attributes):
+    """Attributes of `model`."""
+
+    source: TargetLabel
+    """Target that makes the files: its one output must be a folder."""
+    format: Literal["safetensors"] = "safetensors"
+    """What the folder holds: weights as `*.safetensors` beside `config.json` and the tokenizer."""
+
+
+@rule("model", Attrs)
+def analyze(context: Context, attrs: Attrs) -> ModelInfo:
+    """Hand on the folder."""
+    files = context.dep(attrs.source, Provider).files
+    if len(files) != 1:
+        raise context.error(f"`{attrs.source}` makes {len(files)} outputs, a model is one folder")
+    (tree,) = files.values()
+    if not getattr(tree, "output", "").endswith("/"):
+        raise context.error(f"`{attrs.source}` makes a file, a model is a folder", "Give its output a `/` at the end")
+    return ModelInfo({context.label.name: tree}, context.label.name, attrs.format, tree)

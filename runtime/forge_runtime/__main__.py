@@ -1,0 +1,49 @@
+"""The process of an image: configure, serve, end with a status that says how it went."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+
+from forge_runtime import config as configuration
+from forge_runtime import log
+from forge_runtime.backend import Backend, check_backend
+from forge_runtime.error import StartError
+from forge_runtime.handler import load_handler
+from forge_runtime.service import EXIT_OK, EXIT_USAGE, Service
+
+__all__ = ["main"]
+
+logger = logging.getLogger("forge_runtime")
+
+
+def main(environ: Mapping[str, str], *, backend: Callable[[], Backend] | None = None) -> int:
+    """Serve what the configuration says; return the exit status."""
+    log.configure()
+    # As process 1 a signal without a handler is ignored: nothing is in flight yet, so end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_OK))
+    # The root file system is read-only, and handler.py's folder is nobody's to write.
+    sys.dont_write_bytecode = True
+    try:
+        config = configuration.load(environ)
+        if backend is None:
+            check_backend(config.backend)
+        handler = load_handler(config.server)
+    except StartError as error:
+        log.event(logger, logging.ERROR, str(error), error=error.__cause__)
+        return EXIT_USAGE
+    service = Service(config, handler=handler, backend=backend)
+    status = service.run()
+    if not service.end():
+        # The model's thread cannot be ended, and ending the interpreter under it may crash.
+        log.event(logger, logging.WARNING, "Ending while the model still works")
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -1,0 +1,1 @@
+"""One module per inference framework, imported by name only when configured."""

@@ -1,0 +1,158 @@
+"""One model served over HTTP, from the open port to the drained end.
+
+uvicorn alone raises SIGTERM again after a clean drain, so that the process ends with
+143 and an orchestrator counts a failure. Here signals are the service's: it takes no
+more requests, waits for those in flight, and only then tells uvicorn to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator
+
+import uvicorn
+
+from forge_runtime import log
+from forge_runtime.app import App
+from forge_runtime.backend import Backend, open_backend
+from forge_runtime.config import Config
+from forge_runtime.engine import Engine, State
+from forge_runtime.metric import Metrics
+from forge_runtime.server import BaseServer
+
+__all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "Service"]
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1  # the model cannot be loaded, the port cannot be opened
+EXIT_USAGE = 2  # the configuration or the handler is wrong
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 60
+FLUSH_S = 5
+"""For clients to read what was sent, after the drain."""
+POLL_S = 0.02
+
+
+class Service:
+    """A server, its socket and its end; run once."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        handler: type[BaseServer] = BaseServer,
+        backend: Callable[[], Backend] | None = None,
+    ) -> None:
+        self._config = config
+        self._socket: socket.socket | None = None
+        # Plain values: a signal handler may come while a lock of the main thread is held.
+        self._stopping = False
+        self._hurry = False
+        self._backend = backend or (lambda: open_backend(config.backend))
+        metrics = Metrics()
+        # Both are made in the model's thread: importing torch takes seconds.
+        self._engine = Engine(
+            lambda: handler(config, self._backend()), config.server.queue_size, metrics
+        )
+        self._app = App(self._engine, config, metrics)
+
+    def bind(self) -> tuple[str, int]:
+        """Open the port; return the address, with the port that was given for 0."""
+        server = self._config.server
+        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+        self._socket = socket.create_server(
+            (server.host, server.port), family=family, backlog=BACKLOG
+        )
+        address = self._socket.getsockname()
+        return str(address[0]), int(address[1])
+
+    def run(self) -> int:
+        """Serve until `stop`, SIGTERM, SIGINT or a failed load; return the exit status."""
+        if self._socket is None:
+            try:
+                self.bind()
+            except OSError as error:
+                place = f"{self._config.server.host}:{self._config.server.port}"
+                log.event(logger, logging.ERROR, f"Cannot listen on {place}: {error}")
+                return EXIT_FAILED
+        if threading.current_thread() is threading.main_thread():
+            # Not the loop's handlers: those end with the loop, and a second SIGTERM
+            # on the way out would make the status 143 after all.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self.stop())
+        return asyncio.run(self._serve())
+
+    def stop(self) -> None:
+        """Begin to drain; a second time, do not wait. From any thread."""
+        self._hurry = self._stopping
+        self._stopping = True
+
+    def end(self, timeout: float = 0.25) -> bool:
+        """End the model's thread after `run`; False where a call still holds it."""
+        return self._engine.stop(timeout)
+
+    async def _serve(self) -> int:
+        assert self._socket is not None  # run() has bound it
+        server = _Server(self._uvicorn())
+        serving = asyncio.ensure_future(server.serve(sockets=[self._socket]))
+        host, port = self._socket.getsockname()[:2]
+        fields = {
+            "host": host,
+            "port": port,
+            "model": self._config.model.name,
+            "platform": self._config.platform,
+        }
+        log.event(logger, logging.INFO, "Listening", fields)
+        self._engine.start(self.stop)
+        while not self._stopping and not serving.done():
+            await asyncio.sleep(POLL_S)
+        failed = self._engine.state is State.FAILED
+        if not failed:
+            await self._drain()
+        server.should_exit = True
+        await serving
+        return EXIT_FAILED if failed else EXIT_OK
+
+    async def _drain(self) -> None:
+        self._engine.drain()
+        log.event(logger, logging.INFO, "Draining", {"in_flight": self._app.in_flight})
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._config.server.drain_s
+        while self._app.in_flight and not self._hurry and loop.time() < end:
+            await asyncio.sleep(POLL_S)
+        if self._app.in_flight:
+            log.event(
+                logger, logging.WARNING, "Not drained in time", {"in_flight": self._app.in_flight}
+            )
+            self._app.abort()
+
+    def _uvicorn(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            self._app.asgi,
+            # Named, so that what else an image holds does not choose for us.
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=FLUSH_S,
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield

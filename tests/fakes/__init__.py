@@ -1,0 +1,1 @@
+"""Fakes that tests pass in where the product takes a protocol."""

@@ -1,0 +1,230 @@
+"""Locks of Debian packages out of archives on this machine."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import lzma
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forge.core.errors import MaterialError
+from forge.core.lock import parse, render
+from forge.packages.lock_debian import DebianRequest, lock_debian
+from forge.packages.lock_request import stale
+from forge.packages.sources import Sources
+from tests.packages.test_resolve_debian import packages_file
+
+KEY = (
+    "mDMEawDvgBYJKwYBBAHaRw8BAQdAnlSn7eXu8pRHrk5NVz74vcH+aOTUqbRptdroUxphk920CmZvcmdlIHRlc3SIkAQTFggAOBYh"
+    "BEtrmKYp4Y3SJmyiiiooN4ynzKsLBQJrAO+AAhsDBQsJCAcCBhUKCQgLAgQWAgMBAh4BAheAAAoJECooN4ynzKsLwmkBAOCr0scO"
+    "p0PkTPLfKzAuW5ONC3WvmiUBBD2NkvfrrG6xAP4riYUqnq76OHiDX3E4Xs48CSpE/MASgIZsxtR61x+fCw=="
+)
+"""A key made for this test and thrown away; it signed SIGNED."""
+SIGNED = """-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA256
+
+Origin: Test
+Suite: test
+SHA256:
+ e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-amd64/Packages
+-----BEGIN PGP SIGNATURE-----
+
+iHUEARYIAB0WIQRLa5imKeGN0iZsoooqKDeMp8yrCwUCawDvgAAKCRAqKDeMp8yr
+C0knAQDBnQMFQJAS7wFRvmuChOdOKRyKbYUHfzXSH2a39PIoeAD/b/5SomBJepf0
+3aPIOykRsFX2fPKEllJbBmqLcAKouAY=
+=grDM
+-----END PGP SIGNATURE-----
+"""
+
+REQUEST = DebianRequest(("a",), suites=("stable",), keyring=None)
+
+
+class Mirror:
+    """An unsigned archive in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sources = Sources.read({"debian": str(folder)}, {"PIP_NO_INDEX": "1"}, etc=folder / "etc")
+
+    def suite(self, name: str, *stanzas: str, arch: str = "amd64", form: str = ".xz", by_hash: bool = False) -> Path:
+        text = packages_file(*stanzas).encode()
+        data = lzma.compress(text) if form == ".xz" else gzip.compress(text) if form == ".gz" else text
+        sha256 = hashlib.sha256(data).hexdigest()
+        folder = self.folder / "dists" / name
+        file = (
+            folder / f"main/binary-{arch}/by-hash/SHA256/{sha256}"
+            if by_hash
+            else folder / f"main/binary-{arch}/Packages{form}"
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        release = folder / "Release"
+        lines = release.read_text() if release.exists() else "Suite: x\nSHA256:\n"
+        release.write_text(f"{lines} {sha256} {len(data)} main/binary-{arch}/Packages{form}\n")
+        return file
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Mirror:
+    return Mirror(tmp_path)
+
+
+def test_a_lock_names_the_files_of_the_closure(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1:2%3a; Depends: b", "b 1", "c 1")
+    lock = lock_debian(replace(REQUEST, exclude=("x",)), mirror.sources)
+    first = lock.materials[0]
+
+    assert (lock.kind, lock.arch, lock.requested) == ("deb", "amd64", ("-x", "a"))
+    assert [each.name for each in lock.materials] == ["a", "b"]
+    assert (first.file, first.path, first.suite, first.source) == (
+        "a_1:2:.deb",
+        "pool/a_1:2%3a.deb",
+        "stable",
+        "debian",
+    )
+
+
+def test_a_lock_can_be_read_again_and_repeats(mirror: Mirror) -> None:
+    import tomllib
+
+    mirror.suite("stable", "a 1; Depends: b", "b 1")
+    text = render(lock_debian(REQUEST, mirror.sources))
+
+    assert parse(tomllib.loads(text)) == lock_debian(REQUEST, mirror.sources)
+    assert str(mirror.folder) not in text
+
+
+@pytest.mark.parametrize("form", [".xz", ".gz", ""], ids=["xz", "gz", "plain"])
+@pytest.mark.parametrize("by_hash", [False, True], ids=["by name", "by hash"])
+def test_every_form_of_index_is_read(mirror: Mirror, form: str, by_hash: bool) -> None:
+    mirror.suite("stable", "a 1", form=form, by_hash=by_hash)
+
+    assert [each.name for each in lock_debian(REQUEST, mirror.sources).materials] == ["a"]
+
+
+def test_another_architecture_needs_only_its_index(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1", arch="arm64")
+    lock = lock_debian(replace(REQUEST, arch="arm64"), mirror.sources)
+
+    assert (lock.arch, lock.materials[0].name) == ("arm64", "a")
+
+
+def test_the_first_suite_goes_first(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    mirror.suite("security", "a 2")
+    lock = lock_debian(replace(REQUEST, suites=("stable", "security")), mirror.sources)
+
+    assert [(each.version, each.suite) for each in lock.materials] == [("1", "stable")]
+
+
+def test_the_present_versions_are_kept(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    present = lock_debian(REQUEST, mirror.sources)
+    shutil.rmtree(mirror.folder / "dists")
+    mirror.suite("stable", "a 1", "a 2")
+
+    assert lock_debian(REQUEST, mirror.sources, previous=present) == present
+    assert lock_debian(REQUEST, mirror.sources).materials[0].version == "2"
+
+
+def test_an_index_that_is_not_what_the_release_says_is_refused(mirror: Mirror) -> None:
+    file = mirror.suite("stable", "a 1")
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    with pytest.raises(MaterialError, match="is not what the Release file says"):
+        lock_debian(REQUEST, mirror.sources)
+
+
+def test_a_suite_that_is_nowhere_names_the_source(mirror: Mirror) -> None:
+    with pytest.raises(MaterialError, match="Cannot read suite `stable` from source `debian`") as caught:
+        lock_debian(REQUEST, mirror.sources)
+
+    assert "[sources]" in caught.value.faults[0].hint
+
+
+def test_an_architecture_that_a_suite_lacks_is_told(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    with pytest.raises(MaterialError, match="no packages in `main/binary-arm64`"):
+        lock_debian(replace(REQUEST, arch="arm64"), mirror.sources)
+
+
+def test_what_is_asked_for_cannot_be_excluded(mirror: Mirror) -> None:
+    with pytest.raises(MaterialError, match=r"both asked for and excluded: \[a\]"):
+        lock_debian(replace(REQUEST, exclude=("a",)), mirror.sources)
+
+
+def test_an_unsigned_archive_is_told_of(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    warnings: list[str] = []
+    lock_debian(REQUEST, mirror.sources, warn=warnings.append)
+
+    assert warnings == ["The Release file of `stable` is not signed"]
+
+
+def test_a_signature_that_cannot_be_checked_is_told_of(mirror: Mirror) -> None:
+    signed_suite(mirror, SIGNED)
+    warnings: list[str] = []
+    keyring = mirror.folder / "nothing.gpg"
+    with pytest.raises(MaterialError, match="provides `a`"):
+        lock_debian(replace(REQUEST, keyring=keyring), mirror.sources, warn=warnings.append)
+
+    assert len(warnings) == 1
+    assert warnings[0].startswith("The signature of `stable` is not checked")
+
+
+@pytest.mark.skipif(not shutil.which("gpgv"), reason="needs gpgv")
+def test_a_valid_signature_is_believed(mirror: Mirror) -> None:
+    signed_suite(mirror, SIGNED)
+    with pytest.raises(MaterialError, match="provides `a`"):  # the index was read, and is empty
+        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+
+
+@pytest.mark.skipif(not shutil.which("gpgv"), reason="needs gpgv")
+@pytest.mark.parametrize(
+    "text",
+    [SIGNED.replace("Suite: test", "Suite: tost"), SIGNED[:300], "Suite: x\n", ""],
+    ids=["changed", "cut", "unsigned", "empty"],
+)
+def test_an_invalid_signature_is_refused(mirror: Mirror, text: str) -> None:
+    signed_suite(mirror, text)
+    with pytest.raises(MaterialError, match="signature of the Release file is not valid"):
+        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+
+
+@pytest.mark.skipif(not shutil.which("gpgv"), reason="needs gpgv")
+def test_what_stands_outside_of_the_signature_does_not_count(mirror: Mirror) -> None:
+    signed_suite(mirror, f"SHA256:\n {'0' * 64} 5 main/binary-amd64/Packages\n\n{SIGNED}")
+    with pytest.raises(MaterialError, match=r"provides `a`|not valid"):
+        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+
+
+def test_a_keyring_refuses_an_archive_that_is_not_signed(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    with pytest.raises(MaterialError, match="Cannot read suite"):
+        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+
+
+def test_a_lock_is_stale_when_the_request_is_another(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1; Depends: b", "b 1")
+    lock = lock_debian(REQUEST, mirror.sources)
+
+    assert not stale(lock, REQUEST.requested)
+    assert stale(lock, replace(REQUEST, packages=("a", "b")).requested)
+    assert stale(lock, replace(REQUEST, exclude=("b",)).requested)
+
+
+def signed_suite(mirror: Mirror, text: str) -> None:
+    folder = mirror.folder / "dists/stable"
+    (folder / "main/binary-amd64").mkdir(parents=True)
+    (folder / "main/binary-amd64/Packages").write_bytes(b"")
+    (folder / "InRelease").write_text(text)
+
+
+def keyring_file(mirror: Mirror) -> Path:
+    file = mirror.folder / "keyring.gpg"
+    file.write_bytes(base64.b64decode(KEY))
+    return file

@@ -1,0 +1,319 @@
+"""Locks of Python packages, resolved by uv out of indexes on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forge.core.errors import MaterialError
+from forge.core.lock import Lock, parse, render
+from forge.packages.lock_python import PythonRequest, lock_python
+from forge.packages.lock_request import stale
+from forge.packages.sources import Sources
+from forge.packages.target_python import PythonTarget, best_wheel
+from tests.packages.test_download import Site, open_site
+
+ANY, X86, ARM = "py3-none-any", "cp311-cp311-manylinux_2_28_x86_64", "cp311-cp311-manylinux_2_28_aarch64"
+ARM64 = PythonTarget("arm64")
+
+
+def wheel(name: str, version: str, tag: str, *requires: str) -> bytes:
+    """Make the smallest wheel that uv reads."""
+    folder = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
+        f"Requires-Dist: {each}\n" for each in requires
+    )
+    members = {"METADATA": metadata, "WHEEL": f"Wheel-Version: 1.0\nTag: {tag}\n", "RECORD": ""}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, text in members.items():
+            archive.writestr(zipfile.ZipInfo(f"{folder}/{member}"), text)
+    return buffer.getvalue()
+
+
+class Index:
+    """A package index on a site, and a folder of find-links."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self.site, self.folder = site, folder
+        self.links = folder / "links"
+        self.links.mkdir()
+        self._pages: dict[str, list[dict[str, object]]] = {}
+
+    def add(
+        self,
+        name: str,
+        version: str,
+        tag: str = ANY,
+        *requires: str,
+        at: str = "simple",
+        yanked: bool = False,
+        size: bool = True,
+    ) -> bytes:
+        data = wheel(name, version, tag, *requires)
+        self.offer(f"{name}-{version}-{tag}.whl", data, at=at, yanked=yanked, size=size)
+        return data
+
+    def offer(self, file: str, data: bytes, *, at: str = "simple", yanked: bool = False, size: bool = True) -> None:
+        entry: dict[str, object] = {"filename": file, "url": f"/files/{file}", "yanked": yanked}
+        entry["hashes"] = {"sha256": hashlib.sha256(data).hexdigest()}
+        if size:
+            entry["size"] = len(data)
+        path = f"/{at}/{file.split('-')[0]}/"
+        self._pages.setdefault(path, []).append(entry)
+        self.site.files[f"/files/{file}"] = data
+        document = {"meta": {"api-version": "1.1"}, "name": file.split("-")[0], "files": self._pages[path]}
+        self.site.files[path] = json.dumps(document).encode()
+        self.site.types[path] = "application/vnd.pypi.simple.v1+json"
+
+    def link(self, name: str, version: str, tag: str = ANY, *requires: str) -> bytes:
+        data = wheel(name, version, tag, *requires)
+        (self.links / f"{name}-{version}-{tag}.whl").write_bytes(data)
+        return data
+
+    def sources(self, table: Mapping[str, str | Sequence[str]] | None = None, **environ: str) -> Sources:
+        base = {
+            "HOME": str(self.folder),
+            "PATH": os.defpath,
+            "UV_CACHE_DIR": str(self.folder / "cache"),
+            "PIP_INDEX_URL": f"{self.site.address}/simple",
+            "PIP_FIND_LINKS": str(self.links),
+        }
+        return Sources.read(table or {}, base | environ, etc=self.folder / "etc")
+
+    def lock(self, *requirements: str, target: PythonTarget | None = None, previous: Lock | None = None) -> Lock:
+        request = PythonRequest(requirements, target or PythonTarget())
+        return lock_python(request, self.sources(), previous=previous)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    with open_site() as site:
+        yield Index(site, tmp_path)
+
+
+def versions(lock: Lock) -> dict[str, str]:
+    return {each.name: each.version for each in lock.materials}
+
+
+def test_a_lock_holds_one_wheel_per_package_and_no_address(index: Index) -> None:
+    data = index.add("app", "1.0", ANY, "lib>=2")
+    for tag in (X86, ARM, "cp311-cp311-win_amd64", "cp312-cp312-manylinux_2_28_x86_64"):
+        index.add("lib", "2.1", tag)
+    lock = index.lock("app")
+    text = render(lock)
+
+    assert [each.file for each in lock.materials] == ["app-1.0-py3-none-any.whl", f"lib-2.1-{X86}.whl"]
+    assert (lock.kind, lock.arch, lock.requested) == ("python", "amd64", ("app",))
+    assert lock.materials[0].digest.hash == hashlib.sha256(data).hexdigest()
+    assert lock.materials[0].digest.size == len(data)
+    assert {each.source for each in lock.materials} == {"pypi"}
+    assert "127.0.0.1" not in text
+    assert str(index.folder) not in text
+    assert parse(tomllib.loads(text)) == lock
+    assert render(index.lock("app")) == text
+
+
+def test_another_architecture_gets_its_own_wheels(index: Index) -> None:
+    index.add("lib", "2.1", X86)
+    index.add("lib", "2.1", ARM)
+    index.add("app", "1", ANY, "lib; platform_machine == 'aarch64'")
+
+    assert [each.file for each in index.lock("app", target=ARM64).materials][1] == f"lib-2.1-{ARM}.whl"
+    assert list(versions(index.lock("app"))) == ["app"]
+
+
+def test_a_size_that_the_index_does_not_say_is_asked_for(index: Index) -> None:
+    data = index.add("app", "1.0", size=False)
+
+    assert index.lock("app").materials[0].digest.size == len(data)
+    assert ("HEAD", "/files/app-1.0-py3-none-any.whl") in [(method, path) for method, path, _ in index.site.log]
+
+
+def test_a_wheel_of_find_links_is_locked_under_its_package_source(index: Index) -> None:
+    data = index.link("torch", "2.13.0+cpu", X86, "lib")
+    index.add("torch", "2.13.0", X86, "cuda")
+    index.add("lib", "1")
+    lock = index.lock("torch==2.13.0+cpu")
+    torch = lock.materials[1]
+
+    assert (torch.version, torch.source, torch.digest.size) == ("2.13.0+cpu", "pytorch-cpu", len(data))
+    assert versions(lock) == {"lib": "1", "torch": "2.13.0+cpu"}
+    assert str(index.links) not in render(lock)
+
+
+def test_a_pinned_package_comes_from_its_own_index_and_nothing_else_does(index: Index) -> None:
+    index.add("torch", "2.13.0+cpu", X86, "lib", at="cpu")
+    index.add("lib", "9", at="cpu")
+    index.add("lib", "1")
+    sources = index.sources({"pytorch-cpu": f"{index.site.address}/cpu"})
+    lock = lock_python(PythonRequest(("torch==2.13.0+cpu",)), sources)
+
+    assert versions(lock) == {"lib": "1", "torch": "2.13.0+cpu"}
+    assert [each.source for each in lock.materials] == ["pypi", "pytorch-cpu"]
+
+
+def test_a_private_index_goes_before_the_default(index: Index) -> None:
+    index.add("app", "9")
+    index.add("app", "1", at="private")
+    sources = index.sources(PIP_EXTRA_INDEX_URL=f"{index.site.address}/private")
+
+    assert versions(lock_python(PythonRequest(("app",)), sources)) == {"app": "1"}
+
+
+def test_links_alone_are_enough(index: Index) -> None:
+    index.link("app", "1")
+    sources = index.sources(PIP_NO_INDEX="1")
+
+    warnings: list[str] = []
+
+    assert versions(lock_python(PythonRequest(("app",)), sources, warn=warnings.append)) == {"app": "1"}
+    assert warnings == []
+
+
+def test_a_pinned_package_has_its_index_where_no_other_is(index: Index) -> None:
+    index.link("lib", "1")
+    index.add("torch", "1+cpu", X86, "lib", at="cpu")
+    sources = index.sources({"pytorch-cpu": f"{index.site.address}/cpu"}, PIP_NO_INDEX="1")
+
+    assert versions(lock_python(PythonRequest(("torch==1+cpu",)), sources)) == {"lib": "1", "torch": "1+cpu"}
+
+
+def test_the_present_versions_are_kept_unless_they_do_not_fit(index: Index) -> None:
+    index.add("app", "1", ANY, "lib")
+    index.add("lib", "1")
+    present = index.lock("app")
+    index.add("lib", "2")
+    for file in index.folder.glob("cache/*"):  # uv would not ask an index again so soon
+        file.rename(index.folder / f"old-{file.name}")
+
+    assert index.lock("app", previous=present) == present
+    assert versions(index.lock("app")) == {"app": "1", "lib": "2"}
+    assert versions(index.lock("app", "lib>=2", previous=present)) == {"app": "1", "lib": "2"}
+
+
+def test_constraints_bind_without_being_asked_for(index: Index) -> None:
+    index.add("app", "1", ANY, "lib")
+    index.add("lib", "1")
+    index.add("lib", "2")
+    index.add("other", "1")
+    lock = lock_python(PythonRequest(("app",), constraints=("lib==1", "other==1")), index.sources())
+
+    assert versions(lock) == {"app": "1", "lib": "1"}
+    assert lock.requested == ("app",)
+
+
+def test_a_yanked_version_is_told_of(index: Index) -> None:
+    index.add("app", "1", yanked=True)
+    warnings: list[str] = []
+    lock_python(PythonRequest(("app==1",)), index.sources(), warn=warnings.append)
+
+    assert len(warnings) == 1
+    assert "yanked" in warnings[0]
+
+
+def test_a_source_distribution_is_refused(index: Index) -> None:
+    index.offer("app-1.tar.gz", b"no wheel")
+    with pytest.raises(MaterialError, match=r"Cannot resolve \[app\] for Python 3.11 on amd64"):
+        index.lock("app")
+
+
+def test_what_is_no_requirement_is_refused(index: Index) -> None:
+    with pytest.raises(MaterialError, match="`app ==` is no requirement"):
+        index.lock("app ==")
+
+
+def test_settings_of_uv_do_not_reach_it(index: Index) -> None:
+    index.add("app", "1")
+    config = index.folder / ".config/uv/uv.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('exclude-newer = "2000-01-01"\nindex-url = "http://127.0.0.1:1"\n')
+
+    assert versions(lock_python(PythonRequest(("app",)), index.sources(UV_NO_INDEX="1", UV_OFFLINE="1"))) == {
+        "app": "1"
+    }
+
+
+def test_a_placeholder_is_refused(index: Index) -> None:
+    index.add("app", "0.0.0a0")
+    with pytest.raises(MaterialError, match=r"`app` 0\.0\.0a0 is a placeholder"):
+        index.lock("app==0.0.0a0")
+
+
+def test_what_cannot_be_resolved_is_told_without_credentials(index: Index) -> None:
+    index.add("app", "1", ANY, "lib>=2")
+    index.add("lib", "1")
+    address = index.site.address.replace("//", "//me:secret@")
+    sources = index.sources(PIP_INDEX_URL=f"{address}/simple")
+    with pytest.raises(MaterialError, match="lib") as caught:
+        lock_python(PythonRequest(("app",)), sources)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_a_lock_is_stale_when_the_requirements_are_others(index: Index) -> None:
+    index.add("app", "1")
+    lock = index.lock("app")
+
+    assert not stale(lock, PythonRequest(("app",)).requested)
+    assert stale(lock, PythonRequest(("app>=1",)).requested)
+
+
+FILES = [
+    "x-1-cp311-cp311-manylinux_2_28_x86_64.whl",
+    "x-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "x-1-cp311-cp311-manylinux_2_39_x86_64.whl",
+    "x-1-cp311-cp311-manylinux_2_28_aarch64.whl",
+    "x-1-cp311-cp311-musllinux_1_2_x86_64.whl",
+    "x-1-cp39-abi3-manylinux1_x86_64.whl",
+    "x-1-py3-none-any.whl",
+    "x-1-1-py3-none-any.whl",
+    "x-1-cp313-cp313t-manylinux_2_28_x86_64.whl",
+    "no wheel at all",
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "left_out", "best"),
+    [
+        (PythonTarget(), (), 0),
+        (PythonTarget(), (0,), 1),
+        (PythonTarget(), (0, 1), 5),
+        (PythonTarget(), (0, 1, 5), 7),
+        (PythonTarget(), (0, 1, 5, 7), 6),
+        (PythonTarget(glibc=39), (), 2),
+        (PythonTarget(glibc=17), (), 1),
+        (PythonTarget(python="3.10"), (), 5),
+        (ARM64, (), 3),
+        (ARM64, (3,), 7),
+    ],
+)
+def test_the_best_wheel_is_the_targets(target: PythonTarget, left_out: tuple[int, ...], best: int) -> None:
+    offered = [each for number, each in enumerate(FILES) if number not in left_out]
+
+    assert best_wheel(offered, target) == best_wheel(offered[::-1], target) == FILES[best]
+
+
+def test_no_wheel_may_fit() -> None:
+    assert best_wheel(FILES[:3], ARM64) is None
+
+
+@pytest.mark.parametrize(("glibc", "platform"), [(36, 36), (29, 28), (17, 17), (12, 17), (50, 40)])
+def test_uv_is_told_the_nearest_platform_that_it_knows(glibc: int, platform: int) -> None:
+    assert replace(ARM64, glibc=glibc).uv_platform == f"aarch64-manylinux_2_{platform}"
