@@ -16,7 +16,7 @@ from forge.api import (
     rule,
 )
 
-_MOUNT_POINTS = ["dev", "proc", "run", "sys", "tmp", "var/tmp", "work", "work/out"]
+_MOUNT_POINTS = ["dev", "proc", "run", "sys", "tmp", "var/tmp", "build"]
 
 
 class Attrs(Attributes):

@@ -24,7 +24,7 @@ def analyze(context: Context, attrs: Attrs) -> TestInfo:
     image = context.dep(attrs.image, ImageInfo)
     report = context.boot(
         image,
-        ["/usr/bin/python3", "/work/harness.py", "--cases", "/work/cases.json", "--report", "/work/out/report.json"],
+        ["/usr/bin/python3", "/build/harness.py", "--cases", "/build/cases.json", "--report", "/build/out/report.json"],
         inputs={"harness.py": _HARNESS, "cases.json": attrs.cases},
         outputs=["report.json"],
         timeout=attrs.timeout,

@@ -15,7 +15,7 @@ from forge.core.label import Label
 from forge.core.tool import Content, FileContent
 from forge.core.tree import Directory, File, encode_digest
 
-WORK = "work"
+WORK = "build"
 """Folder of the sandbox, below its root, in which an action starts and finds its inputs."""
 OUT = "out"
 """Folder below WORK in which an action leaves its outputs."""

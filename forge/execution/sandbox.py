@@ -31,9 +31,9 @@ class Sandbox:
     root: Path
     """Folder that becomes `/`, read-only."""
     work: Path
-    """Folder that becomes `/work`, read-only; it must have a folder `out`."""
+    """Folder that becomes `/build`, read-only; it must have a folder `out`."""
     out: Path
-    """Folder that becomes `/work/out`, writable."""
+    """Folder that becomes `/build/out`, writable."""
     tmp: Path
     """Folder that becomes `/tmp`, writable."""
     env: Mapping[str, str]

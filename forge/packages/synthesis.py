@@ -37,7 +37,7 @@ ALTERNATIVES = (
 )
 """Links that scripts make, and what each may point to: the first kind that is there, its highest version."""
 
-FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/tmp", "work")
+FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/tmp")
 
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 _CERTIFICATE = re.compile(r"usr/(local/)?share/ca-certificates/.+\.crt")

@@ -86,10 +86,10 @@ def test_a_link_may_stand_where_another_has_an_empty_folder() -> None:
 
 
 def test_mount_points_are_made() -> None:
-    assert merged({"a": file("")}, mount_points=["/work", "mnt/in"]) == {
+    assert merged({"a": file("")}, mount_points=["/build", "mnt/in"]) == {
         "a": file(""),
         "mnt/in": Folder(),
-        "work": Folder(),
+        "build": Folder(),
     }
 
 
@@ -176,7 +176,7 @@ def test_accounts_and_folders_are_made() -> None:
     assert "nonroot:x:65532:65532:nonroot:/tmp:" in passwd
     assert tree.entries["etc/group"] == file("own")
     folders = {path for path, entry in tree.entries.items() if isinstance(entry, Folder)}
-    assert folders == {"dev", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/tmp", "work"}
+    assert folders == {"dev", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/tmp"}
 
 
 def test_certificates_are_joined_where_openssl_looks() -> None:
@@ -219,7 +219,7 @@ def test_the_root_is_that_of_this_version() -> None:
 
     tree = run(MemoryStore(), entries, synthesize=True, busybox_applets=True, mount_points=["mnt"])
 
-    assert (ROOT_VERSION, tree.root.hash) == ("1", "8295f575882cada2c45c012420176e924a84f5c5ca97c97b127e2ff8bb199a71")
+    assert (ROOT_VERSION, tree.root.hash) == ("1", "743577b80745afa23fe1755c3240a9e50f6cc8e7edf733510e89a243e8da780b")
 
 
 def test_synthesis_twice_changes_nothing() -> None:
