@@ -13,7 +13,7 @@ from forge.cli.console import Console
 from forge.cli.options import merged, overrides, working_folder
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
-from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, TestsFailed
+from forge.core.errors import ActionFailed, ForgeError, NoTestsError, TestsFailed
 from forge.core.artifact import Artifact
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
@@ -154,16 +154,20 @@ def _failure(run: Run, actions: ActionGraph) -> ForgeError | None:
             if isinstance(error, ActionFailed) and error.log:
                 print(error.log, file=sys.stderr)
         return TestsFailed(*[fault for error in errors for fault in error.faults])
+    return combined(run)
+
+
+def combined(run: Run) -> ForgeError:
+    """Make one error of a run's failures, with the gravest exit code."""
+    errors = list(run.failures.values())
     if len(errors) == 1:
         return errors[0]
-    worst = max(errors, key=lambda error: error.exit_code)
-    faults: list[Fault] = [fault for error in errors for fault in error.faults]
     for error in errors:
         if isinstance(error, ActionFailed) and error.log:
             print(error.log, file=sys.stderr)
-    combined = ForgeError(*faults)
-    combined.exit_code = worst.exit_code
-    return combined
+    together = ForgeError(*[fault for error in errors for fault in error.faults])
+    together.exit_code = max(error.exit_code for error in errors)
+    return together
 
 
 def _again(outcome: Outcome) -> Outcome:

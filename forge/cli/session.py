@@ -20,7 +20,7 @@ from forge.core.errors import HostError, LockHeld, UsageError
 from forge.core.event import Listener
 from forge.core.graph import ActionGraph
 from forge.core.label import Label, TargetPattern, parse_patterns
-from forge.core.platform import ARCHITECTURES, Platform
+from forge.core.platform import ARCHITECTURES, Arch, Platform
 from forge.core.rule import Rule
 from forge.core.target import TargetGraph
 from forge.execution.action_cache import ActionCache
@@ -40,7 +40,7 @@ from forge.loading.toolchain import Toolchains, load_toolchains
 from forge.loading.workspace import Workspace, find_root, load_workspace
 from forge.packages.sources import Sources
 
-_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_MACHINES: Mapping[str, Arch] = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,10 @@ class Session:
     @cached_property
     def execution(self) -> Platform:
         """The platform that actions run on: this machine."""
-        arch = _MACHINES.get(host.machine().lower(), "")
-        if arch not in ARCHITECTURES or sys.platform != "linux":
-            raise HostError(f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {arch}")
+        machine = host.machine().lower()
+        arch = _MACHINES.get(machine)
+        if arch is None or sys.platform != "linux":
+            raise HostError(f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {machine}")
         return Platform(arch, arch)
 
     @cached_property

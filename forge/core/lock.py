@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forge.core.digest import Digest
+from forge.core.platform import Arch
 
 FORMAT = 1
 """Version of the lock file's shape; a reader refuses a newer one."""
@@ -56,7 +57,7 @@ class LockRequest:
     name: str
     """The lock's file name without `.toml`, in the folder `locks` beside the declaring file."""
     kind: Kind
-    arch: str
+    arch: Arch
     requirements: tuple[str, ...]
     """Package names or Python requirements."""
     exclude: tuple[str, ...] = ()

@@ -7,7 +7,10 @@ from typing import Literal
 
 from forge.core.label import Label
 
-ARCHITECTURES = ("amd64", "arm64")
+Arch = Literal["amd64", "arm64"]
+"""Architectures, as Debian and OCI call them."""
+
+ARCHITECTURES: tuple[Arch, ...] = ("amd64", "arm64")
 
 ParameterType = Literal["int", "float", "bool", "str"]
 ParameterValue = int | float | bool | str
@@ -22,7 +25,7 @@ class Platform:
     """
 
     name: str
-    arch: str
+    arch: Arch
     """Debian's and OCI's name: `amd64`, `arm64`."""
     device: str = ""
     accelerator: str = "none"

@@ -101,10 +101,12 @@ def requested_labels(
     patterns: Iterable[TargetPattern],
     targets: Iterable[Target],
     expand: Callable[[Label], tuple[Label, ...]],
+    *,
+    manual: bool = False,
 ) -> tuple[tuple[Label, ...], frozenset[Label]]:
     """Apply patterns: what they come to, and which of it was named outright.
 
-    Wildcards skip targets with the tag `manual`; a named generator means all of its instances.
+    Wildcards skip targets with the tag `manual` unless told otherwise; a named generator means all of its instances.
     """
     table = {target.label: target for target in targets}
     chosen: set[Label] = set()
@@ -112,7 +114,7 @@ def requested_labels(
     for pattern in patterns:
         if pattern.is_wildcard:
             matched = set(select([pattern_positive(pattern)], table))
-            if not pattern.exclude:
+            if not pattern.exclude and not manual:
                 matched = {label for label in matched if "manual" not in table[label].tags}
         else:
             matched = set(expand(Label(pattern.package, pattern.name)))

@@ -37,8 +37,11 @@ class Loader:
     _packages: dict[str, Package | None] = field(default_factory=dict)
     _targets: dict[str, dict[Label, Target]] = field(default_factory=dict)
 
-    def load(self, patterns: Iterable[TargetPattern]) -> TargetGraph:
-        """Load what the patterns need; LoadError with every fault of the files that were read."""
+    def load(self, patterns: Iterable[TargetPattern], *, manual: bool = False) -> TargetGraph:
+        """Load what the patterns need; LoadError with every fault of the files that were read.
+
+        With `manual`, wildcards match targets with that tag too.
+        """
         wanted = tuple(patterns)
         targets: dict[Label, Target] = {}
         expansion = Expansion(self)
@@ -59,7 +62,7 @@ class Loader:
             pending.extend(dict.fromkeys(dep.package for each in found.values() for dep in each.dependencies()))
         if faults:
             raise LoadError(*dict.fromkeys(faults))
-        requested, outright = requested_labels(wanted, targets.values(), expansion.instances_named)
+        requested, outright = requested_labels(wanted, targets.values(), expansion.instances_named, manual=manual)
         return self._graph(targets, expansion, requested, outright)
 
     def package(self, name: str) -> Package | None:

@@ -1,0 +1,48 @@
+"""`forge explain`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from forge.cli.building import outputs_of
+from forge.cli.options import CONTEXT, working_folder
+from forge.cli.session import Session
+
+
+@click.command(
+    context_settings=CONTEXT,
+    epilog="""\b
+Examples:
+  forge explain //tiny_gpt2:cpu_llm_trf
+  forge explain //tiny_gpt2:cpu_llm_trf --all""",
+)
+@click.argument("patterns", nargs=-1, required=True)
+@click.option("--all", "everything", is_flag=True, help="Every action that ever ran here, not those of the latest build alone.")
+def command(patterns: tuple[str, ...], everything: bool) -> int:
+    """Say which field or input made each action of a target run."""
+    session = Session(working_folder(), os.environ)
+    graph = session.load(session.patterns(patterns))
+    actions = session.analyze(graph)
+    artifacts = [art for label in graph.requested if label in actions.providers for art in outputs_of(actions, label).values()]
+    names = actions.closure(artifacts)
+    runs = {name: session.traces.last_run(name) for name in names}
+    builds = [run[0] for run in runs.values() if run]
+    if not builds:
+        click.echo(f"None of {len(names)} actions has run in this workspace: all came from the cache, or nothing was built")
+        return 0
+    latest = max(builds)
+    shown = 0
+    for name in names:
+        run = runs[name]
+        if run is None or (run[0] != latest and not everything):
+            continue
+        shown += 1
+        ago = session.traces.build - run[0]
+        when = "the last build" if ago == 0 else f"{ago} build{'s' if ago > 1 else ''} before the last"
+        click.echo(f"{actions.actions[name].description} ran in {when}, because")
+        for reason in run[1]:
+            click.echo(f"    {reason}")
+    click.echo(f"{shown} of {len(names)} actions shown", err=True)
+    return 0

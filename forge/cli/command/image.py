@@ -1,0 +1,87 @@
+"""`forge image`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from forge.cli.imaging import BuiltImage, built_image
+from forge.cli.options import CONTEXT, build_options, working_folder
+from forge.cli.session import Session
+from forge.core.errors import UsageError
+from forge.execution.home import host_errors
+from forge.oci.export import export_docker, export_oci
+
+
+@click.group(
+    context_settings=CONTEXT,
+    epilog="""\b
+Examples:
+  forge image export //tiny_gpt2:cpu_llm_trf --format=docker --to=- | docker load
+  forge image export //tiny_gpt2:cpu_llm_trf --format=oci --to=image.tar
+  forge image inspect //tiny_gpt2:cpu_llm_trf""",
+)
+def command() -> None:
+    """Export and inspect images."""
+
+
+@command.command(context_settings=CONTEXT)
+@click.argument("label")
+@click.option("--format", "form", type=click.Choice(["oci", "docker"]), default="oci", show_default=True, help="Form of the archive.")
+@click.option("--to", required=True, metavar="PATH|-", help="File to write, or - for standard output.")
+@click.option("--ref", help="Name and tag in the archive [default: the image's own].")
+@build_options
+def export(label: str, form: str, to: str, ref: str | None, **flags: Any) -> int:
+    """Write an image as one archive, for `docker load`, `skopeo` and their like."""
+    if to == "-" and sys.stdout.isatty():
+        raise UsageError("An archive does not belong on a terminal", hint="Give `--to=PATH`, or a pipe")
+    session = Session(working_folder(), os.environ)
+    image = built_image(session, label, flags)
+    if to == "-":
+        _write(session, image, form, ref, sys.stdout.buffer)
+        sys.stdout.flush()
+        return 0
+    target = Path(to)
+    with host_errors(target):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _write(session, image, form, ref, file)
+            os.chmod(name, 0o644)
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+    click.echo(f"{target}: {image.label}, {image.summary.manifest.oci}", err=True)
+    return 0
+
+
+@command.command(context_settings=CONTEXT)
+@click.argument("label")
+@build_options
+def inspect(label: str, **flags: Any) -> int:
+    """Print an image's manifest and configuration as JSON."""
+    import json
+
+    session = Session(working_folder(), os.environ)
+    image = built_image(session, label, flags)
+    table = {
+        "digest": image.summary.manifest.oci,
+        "ref": image.info.ref,
+        "manifest": json.loads(session.store.read(image.summary.manifest)),
+        "config": json.loads(session.store.read(image.summary.config)),
+    }
+    click.echo(json.dumps(table, indent=2))
+    return 0
+
+
+def _write(session: Session, image: BuiltImage, form: str, ref: str | None, out: BinaryIO) -> None:
+    if form == "docker":
+        export_docker(image.layout, session.store, out, ref or image.info.ref)
+    else:
+        export_oci(image.layout, session.store, out)

@@ -1,0 +1,76 @@
+"""`forge info`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from forge import __version__
+from forge.cli.imaging import built_image
+from forge.cli.options import CONTEXT, build_options, working_folder
+from forge.cli.session import Session
+from forge.core.errors import ForgeError
+from forge.execution.sandbox import find_bwrap
+
+
+@click.command(
+    context_settings=CONTEXT,
+    epilog="""\b
+Examples:
+  forge info
+  forge info sources                    where materials come from
+  forge info platforms                  platforms, and the parameters of their backends
+  forge info //tiny_gpt2:cpu_llm_trf    layers of an image""",
+)
+@click.argument("topic", required=False)
+@build_options
+def command(topic: str | None, **flags: Any) -> int:
+    """Show how forge is set up, or what an image is made of."""
+    session = Session(working_folder(), os.environ)
+    if topic is None:
+        _table(_setup(session))
+    elif topic == "sources":
+        _table([(row.source, f"{row.address}  ({row.origin})") for row in session.places.show()])
+    elif topic == "platforms":
+        _platforms(session)
+    else:
+        image = built_image(session, topic, flags)
+        summary = image.summary
+        _table([("manifest", summary.manifest.oci), ("config", summary.config.oci), ("architecture", summary.architecture)])
+        for layer in summary.layers:
+            click.echo(f"{layer.digest.oci}  {layer.digest.size:>12}  {layer.created_by}")
+    return 0
+
+
+def _setup(session: Session) -> list[tuple[str, str]]:
+    try:
+        sandbox = find_bwrap(session.environ)
+    except ForgeError as error:
+        sandbox = error.faults[0].text
+    return [
+        ("version", __version__),
+        ("workspace", str(session.root)),
+        ("packages", str(session.root / session.workspace.workspace.packages)),
+        ("home", str(session.store.home)),
+        ("state", str(session.state)),
+        ("execution platform", session.execution.name),
+        ("sandbox", sandbox),
+        ("python", sys.executable),
+    ]
+
+
+def _platforms(session: Session) -> None:
+    for name, toolchain in sorted(session.toolchains.toolchains.items()):
+        platform = toolchain.platform
+        click.echo(f"{name}: {platform.device}, {platform.arch}, accelerator {platform.accelerator}")
+        for parameter in toolchain.backend.parameters if toolchain.backend else ():
+            click.echo(f"    {parameter.name} = {parameter.default!r}  {parameter.doc}")
+
+
+def _table(rows: list[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")

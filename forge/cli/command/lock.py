@@ -1,0 +1,96 @@
+"""`forge lock`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from forge.cli.options import CONTEXT, working_folder
+from forge.cli.session import Session
+from forge.core import lock as locks
+from forge.core.errors import UserError
+from forge.core.label import TargetPattern
+from forge.core.lock import Lock, LockRequest
+from forge.packages.lock_debian import DebianRequest, lock_debian
+from forge.packages.lock_python import PythonRequest, lock_python
+from forge.packages.target_python import PythonTarget
+
+
+@click.command(
+    context_settings=CONTEXT,
+    epilog="""\b
+Examples:
+  forge lock                          lock what is not locked, or whose request changed
+  forge lock //tiny_gpt2:maker
+  forge lock --check                  fail when a lock is missing or stale (for CI)
+  forge lock --upgrade //toolchains:cpu_llm_trf""",
+)
+@click.argument("patterns", nargs=-1)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 when a lock is missing or stale.")
+@click.option("--upgrade", is_flag=True, help="Resolve anew, taking newer versions.")
+def command(patterns: tuple[str, ...], check: bool, upgrade: bool) -> int:
+    """Resolve requirements into lock files: the only command that resolves anything."""
+    session = Session(working_folder(), os.environ)
+    parsed = session.patterns(patterns) if patterns else (TargetPattern("recursive", ""),)
+    graph = session.loader().load(parsed, manual=True)
+    requests: dict[Path, tuple[LockRequest, Lock | None]] = {}
+    for label in graph.requested:
+        target = graph.targets[label]
+        for request in target.lock_requests:
+            path = Path(target.folder) / "locks" / f"{request.name}.toml"
+            requests[path] = (request, target.locks.get(request.name))
+    if not requests:
+        click.echo("Nothing to lock: no target asks for packages", err=True)
+        return 0
+    stale = []
+    for path, (request, previous) in sorted(requests.items()):
+        fresh = previous is not None and previous.requested == request.requested and previous.arch == request.arch
+        shown = os.path.relpath(path, session.cwd)
+        if check:
+            if not fresh:
+                stale.append(shown)
+        elif fresh and not upgrade:
+            click.echo(f"{shown}: up to date", err=True)
+        else:
+            _write(session, path, shown, request, None if upgrade else previous)
+    if stale:
+        raise UserError(f"Stale or missing: [{', '.join(stale)}]", hint="Run `forge lock` and commit what it writes")
+    return 0
+
+
+def _write(session: Session, path: Path, shown: str, request: LockRequest, previous: Lock | None) -> None:
+    click.echo(f"{shown}: resolving {len(request.requirements)} requirements for {request.arch} …", err=True)
+    made = resolve(session, request, previous)
+    old = locks.parse(_table(path)).materials if path.exists() else ()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".toml.new")
+    temporary.write_text(locks.render(made))
+    temporary.replace(path)
+    before = {each.name: each.version for each in old}
+    after = {each.name: each.version for each in made.materials}
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            click.echo(f"  {name}: {before.get(name, 'new')} -> {after.get(name, 'gone')}")
+    size = sum(each.digest.size for each in made.materials)
+    click.echo(f"{shown}: {len(made.materials)} packages, {size / 1e6:.1f} MB", err=True)
+
+
+def resolve(session: Session, request: LockRequest, previous: Lock | None) -> Lock:
+    """Resolve one request with the workspace's sources."""
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
+
+    if request.kind == "deb":
+        debian = DebianRequest(request.requirements, request.exclude, request.arch)
+        return lock_debian(debian, session.places, previous=previous, warn=warn)
+    python = PythonRequest(request.requirements, PythonTarget(request.arch, request.python))
+    return lock_python(python, session.places, previous=previous, warn=warn)
+
+
+def _table(path: Path) -> dict[str, object]:
+    import tomllib
+
+    return tomllib.loads(path.read_text())

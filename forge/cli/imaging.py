@@ -1,0 +1,64 @@
+"""Building one image for a command that goes on with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forge.cli.building import combined, settings_of
+from forge.cli.console import Console
+from forge.cli.options import merged
+from forge.cli.session import Session
+from forge.core.errors import UserError
+from forge.core.label import Label
+from forge.core.provider import ImageInfo
+from forge.core.tool import Content, TreeContent
+from forge.core.tree import Tree
+from forge.oci.summary import ImageSummary, summarize
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """An image that is there."""
+
+    label: Label
+    info: ImageInfo
+    layout: Tree
+    summary: ImageSummary
+    root: TreeContent | None
+    """Its file system; None unless it was asked for."""
+
+
+def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: bool = False) -> BuiltImage:
+    """Build the one image that a label names; UserError when it is none, or several."""
+    flags = merged(given, session.workspace.build)
+    settings = settings_of(flags)
+    graph = session.load(session.patterns([text]), settings.override)
+    actions = session.analyze(graph)
+    images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
+    if len(images) != 1 or not isinstance(images[0][1], ImageInfo):
+        names = ", ".join(str(label) for label, _ in images)
+        raise UserError(f"`{text}` must be one image", hint=f"It is [{names}]; see `forge query 'kind(image, //...)'`")
+    label, info = images[0]
+    assert isinstance(info, ImageInfo) and info.layout is not None and info.root is not None
+    console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
+    wanted = [info.layout, info.root] if root else [info.layout]
+    with console, session.locked(settings):
+        try:
+            builder = session.builder(settings, console)
+            run = builder.build(actions, wanted)
+        finally:
+            session.save()
+    if run.failures:
+        raise combined(run)
+    layout = _tree(builder.content(run, info.layout))
+    tree = Tree.decode(session.store.read(layout.tree))
+    made = _tree(builder.content(run, info.root)) if root else None
+    return BuiltImage(label, info, tree, summarize(tree, session.store), made)
+
+
+def _tree(content: Content | None) -> TreeContent:
+    assert isinstance(content, TreeContent)
+    return content
