@@ -23,4 +23,6 @@ def analyze(context: Context, attrs: Attrs) -> ModelInfo:
     (tree,) = files.values()
     if not getattr(tree, "output", "").endswith("/"):
         raise context.error(f"`{attrs.source}` makes a file, a model is a folder", "Give its output a `/` at the end")
-    return ModelInfo({context.label.name: tree}, context.label.name, attrs.format, tree)
+    # Served under the name of its package: `weights` says nothing to a client.
+    name = context.label.package.rpartition("/")[2] or context.label.name
+    return ModelInfo({context.label.name: tree}, name, attrs.format, tree)

@@ -7,14 +7,18 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from forge.cli.console import Console
+from forge.cli.eventlog import EventLog
 from forge.cli.options import merged, overrides, working_folder
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
-from forge.core.errors import ActionFailed, ForgeError, NoTestsError, TestsFailed
 from forge.core.artifact import Artifact
+from forge.core.errors import ActionFailed, ForgeError, NoTestsError, TestsFailed
+from forge.core.event import Event
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
 from forge.core.provider import ImageInfo
@@ -50,9 +54,17 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         graph = only_tests(session, graph)
     actions = session.analyze(graph)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
+    path = flags.get("build_event_json_file")
+    log = EventLog(Path(path), "test" if tests else "build", patterns) if path else None
+
+    def listen(event: Event) -> None:
+        console(event)
+        if log is not None:
+            log(event)
+
     with console, session.locked(settings):
         try:
-            builder = session.builder(settings, console)
+            builder = session.builder(settings, listen)
             wanted = {label: outputs_of(actions, label) for label in graph.requested if label in actions.providers}
             run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
             links: dict[str, str] = {}
@@ -70,7 +82,9 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         )
         failure = _failure(run, actions)
         unchanged = _again(outcome)
-        if failure is None:
+        if log is not None:
+            log.finish(outcome, failure.exit_code if failure else 0)
+        elif failure is None:
             _save_snapshot(session, flags, unchanged, links, blobs)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:
@@ -89,8 +103,6 @@ def outputs_of(actions: ActionGraph, label: Label) -> dict[str, Artifact]:
 
 def only_tests(session: Session, graph: TargetGraph) -> TargetGraph:
     """Keep the test targets of what was asked for; NoTestsError when there are none."""
-    from dataclasses import replace
-
     kept = tuple(label for label in graph.requested if session.rules[graph.targets[label].rule].is_test)
     if not kept:
         raise NoTestsError("No test target matches", hint="A test is a target with `rule = \"test\"`")

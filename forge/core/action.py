@@ -56,7 +56,7 @@ class Action:
     @property
     def tool(self) -> str:
         """Name of the tool of forge's own that does it; empty for a command in the sandbox."""
-        return self.argv[1] if self.argv[0] == TOOL else ""
+        return self.argv[1] if self.argv[:1] == (TOOL,) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,14 @@ def action_key(action: Action, inputs: Mapping[str, Content], root: Directory | 
     command += b"".join(
         wire.message(2, wire.string(1, name) + wire.string(2, value)) for name, value in sorted(action.env)
     )
+    # A path has no slash at its end (`Command.output_paths`), and no other sign that it is a folder. Field 4, which
+    # servers since 2.1 ignore beside field 7, says it: an action that makes a file is not one that makes a folder.
+    paths = {f"{OUT}/{path.rstrip('/')}": path.endswith("/") for path in action.outputs}
+    command += b"".join(wire.string(4, path) for path in sorted(paths) if paths[path])
     if properties:
         command += wire.message(5, properties)
     command += wire.string(6, WORK)
-    command += b"".join(wire.string(7, path) for path in sorted(f"{OUT}/{path}" for path in action.outputs))
+    command += b"".join(wire.string(7, path) for path in sorted(paths))
     message = wire.message(1, encode_digest(Digest.of(command)))
     message += wire.message(2, encode_digest(input_root(inputs, root)))
     message += wire.message(6, wire.integer(1, action.timeout))
@@ -110,7 +114,10 @@ def _properties(action: Action) -> tuple[tuple[str, str], ...]:
 
 
 def _folder(inputs: Mapping[str, Content]) -> Directory:
-    """Make the folder that holds `inputs`; a tree's root digest stands for all that is in it."""
+    """Make the folder that holds `inputs`; a tree's root digest stands for all that is in it.
+
+    ValueError when one input lies inside another: the folder would have two entries of one name.
+    """
     files: list[tuple[str, File]] = []
     directories: list[tuple[str, Digest]] = []
     below: dict[str, dict[str, Content]] = {}
@@ -123,5 +130,7 @@ def _folder(inputs: Mapping[str, Content]) -> Directory:
         else:
             directories.append((name, content.root))
     for name, contents in below.items():
+        if name in inputs:
+            raise ValueError(f"Input `{name}` is a file or a whole tree, and others lie below it")
         directories.append((name, Digest.of(_folder(contents).encode())))
     return Directory(tuple(files), tuple(directories))

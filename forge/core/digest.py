@@ -31,7 +31,7 @@ class Digest:
     def parse(cls, text: str) -> Digest:
         """Read what `str` wrote; ValueError when it is something else."""
         head, _, size = text.partition("/")
-        if not size.isdecimal():
+        if not (size.isascii() and size.isdecimal()):
             raise ValueError(f"Not a digest: `{text}`")
         return cls(head, int(size))
 

@@ -44,8 +44,13 @@ class Label:
 
 
 def is_name(text: str) -> bool:
-    """Say whether `text` can be the name of a target."""
-    return _NAME.fullmatch(text) is not None
+    """Say whether `text` can be the name of a target; `all` is a pattern."""
+    return _NAME.fullmatch(text) is not None and text != "all"
+
+
+def is_package(text: str) -> bool:
+    """Say whether `text` can be the name of a package."""
+    return _PACKAGE.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +64,24 @@ class TargetPattern:
 
     @classmethod
     def parse(cls, text: str, package: str = "") -> TargetPattern:
-        """Read `//a:b`, `//a`, `:b`, `//a:all`, `//a:*`, `//a/...`, `//...`, each with `-` to exclude."""
+        """Read `//a:b`, `//a`, `:b`, `//a:all`, `//a:*`, `//a/...`, `//...`, each with `-` to exclude.
+
+        As in Bazel, what does not begin with `//` is below `package`, the one of the working folder.
+        """
         exclude = text.startswith("-")
         body = text[1:] if exclude else text
-        if body == "..." or body.endswith("/..."):
-            folder = body[:-3].rstrip("/")
-            where = folder[2:] if folder.startswith("//") else "/".join(filter(None, (package, folder)))
+        if not body.startswith(("//", ":")):
+            is_path = body == "..." or ":" in body or "/" in body
+            body = f"//{package}/{body}".replace("///", "//", 1) if is_path else f":{body}"
+        if body.startswith("//") and body.endswith("/..."):
+            where = body[2:].removesuffix("...").removesuffix("/")
             if not _PACKAGE.fullmatch(where):
                 raise LoadError(f"`{text}` is not a target pattern", hint="Write `//...` or `//package/...`")
             return cls("recursive", where, exclude=exclude)
         if body.endswith((":all", ":*")):
             body = body.rpartition(":")[0] + ":all"
-            return cls("package", Label.parse(body, package).package, exclude=exclude)
-        if not body.startswith(("//", ":")):
-            body = f"//{body}" if ":" in body or "/" in body else f":{body}"
-        label = Label.parse(body, package)
+            return cls("package", _label(body, package, text).package, exclude=exclude)
+        label = _label(body, package, text)
         return cls("target", label.package, label.name, exclude)
 
     @property
@@ -113,3 +121,11 @@ def select(patterns: Iterable[TargetPattern], labels: Iterable[Label]) -> tuple[
         matched = {label for label in known if pattern.matches(label)}
         chosen = chosen - matched if pattern.exclude else chosen | matched
     return tuple(label for label in known if label in chosen)
+
+
+def _label(body: str, package: str, text: str) -> Label:
+    try:
+        return Label.parse(body, package)
+    except LoadError as error:
+        hint = "Write `//package:name`, `//package:all`, `//package/...` or `//...`"
+        raise LoadError(f"`{text}` is not a target pattern", hint=hint) from error

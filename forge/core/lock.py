@@ -16,7 +16,7 @@ FORMAT = 1
 
 Kind = Literal["deb", "python", "model"]
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9_.+~%:@!-][A-Za-z0-9_.+~%:@! -]*")
+_FILE_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.+~%:@!-][A-Za-z0-9_.+~%:@! -]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +84,30 @@ def parse(table: Mapping[str, object]) -> Lock:
         raise LockError(f"Unknown kind of lock `{kind}`")
     requested = table.get("requested", [])
     packages = table.get("package", [])
-    if not isinstance(requested, list) or not isinstance(packages, list):
-        raise LockError("`requested` and `package` must be lists")
+    if not isinstance(requested, list) or not all(isinstance(each, str) for each in requested):
+        raise LockError("`requested` must be a list of texts")
+    if not isinstance(packages, list):
+        raise LockError("`package` must be a list of tables")
     materials = tuple(_material(entry) for entry in packages)
-    return Lock(kind, _text(table, "arch"), tuple(map(str, requested)), materials)
+    return Lock(kind, _text(table, "arch"), tuple(requested), materials)
 
 
 def render(lock: Lock) -> str:
     """Write a lock as TOML: the same lock gives the same bytes."""
     lines = ["# Written by `forge lock`; do not edit.", f"version = {FORMAT}", f'kind = "{lock.kind}"']
-    lines.append(f"arch = {json.dumps(lock.arch)}")
+    lines.append(f"arch = {_quoted(lock.arch)}")
     lines.append("requested = [")
-    lines.extend(f"    {json.dumps(item)}," for item in sorted(lock.requested))
+    lines.extend(f"    {_quoted(item)}," for item in sorted(lock.requested))
     lines.append("]")
     for material in sorted(lock.materials, key=lambda each: (each.name, each.version, each.file)):
         lines += ["", "[[package]]"]
-        lines += [f"{key} = {json.dumps(value)}" for key, value in _table(material).items() if value != ""]
+        lines += [f"{key} = {_quoted(value)}" for key, value in _table(material).items() if value != ""]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str | int) -> str:
+    # JSON's text is TOML's, but for pairs of surrogates, which TOML has not, and DEL, which it wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _table(material: Material) -> dict[str, str | int]:
@@ -123,18 +130,20 @@ def _material(entry: object) -> Material:
     if not _FILE_NAME.fullmatch(file):
         raise LockError(f"`{file}` of `{name}` is no plain file name")
     size = entry.get("size")
-    if not isinstance(size, int):
+    if not isinstance(size, int) or isinstance(size, bool):
         raise LockError(f"`size` of `{name}` must be a number of bytes")
     try:
         digest = Digest(_text(entry, "sha256"), size)
     except ValueError as error:
         raise LockError(f"{error} (`{name}`)") from error
-    version, source = _text(entry, "version"), _text(entry, "source")
-    return Material(name, version, file, digest, source, str(entry.get("path", "")), str(entry.get("suite", "")))
+    path, suite = _text(entry, "path", ""), _text(entry, "suite", "")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise LockError(f"`path` of `{name}` leads out of its source")
+    return Material(name, _text(entry, "version"), file, digest, _text(entry, "source"), path, suite)
 
 
-def _text(table: Mapping[str, object], key: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not value:
+def _text(table: Mapping[str, object], key: str, default: str | None = None) -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str) or not value and default is None:
         raise LockError(f"`{key}` is missing or not text")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,8 @@ class Parameter:
     def fault(self, value: ParameterValue) -> str:
         """Say in words what is wrong with `value`, or nothing."""
         if not self._fits(value):
-            return f"`{self.name}` must be {_WORDS[self.type]}, not `{value}`"
+            shown = str(value).lower() if isinstance(value, bool) else value
+            return f"`{self.name}` must be {_WORDS[self.type]}, not `{shown}`"
         if self.choices and value not in self.choices:
             return f"`{self.name}` must be one of [{', '.join(self.choices)}], not `{value}`"
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -66,7 +68,7 @@ class Parameter:
         if self.type == "bool" or isinstance(value, bool):
             return self.type == "bool" and isinstance(value, bool)
         if self.type == "float":
-            return isinstance(value, (int, float))
+            return isinstance(value, (int, float)) and math.isfinite(value)
         return isinstance(value, int if self.type == "int" else str)
 
 

@@ -40,6 +40,12 @@ Entries = Mapping[str, Entry]
 """Relative paths with `/`, no leading or trailing one; parents of an entry are implied."""
 
 
+_DEEPEST = 128
+"""Folders within folders: more are an attack, and would meet Python's limit of recursion."""
+_MOST_FOLDERS = 1 << 18
+"""Folders of one tree: a few small messages can name one another so often that no machine holds what they mean."""
+
+
 class TreeError(ValueError):
     """Entries that cannot stand in one tree: a bad path, or two things under one name."""
 
@@ -83,6 +89,9 @@ class Directory:
                 directories.append((name, decode_digest(wire.as_bytes(node.get(2, b"")))))
             else:
                 symlinks.append((name, Symlink(wire.as_text(node.get(2, b"")))))
+        names = [name for group in (files, directories, symlinks) for name, _ in group]
+        if len(names) != len(set(names)):
+            raise TreeError("Two entries of a folder share a name")
         return cls(tuple(files), tuple(directories), tuple(symlinks))
 
 
@@ -103,21 +112,24 @@ class Tree:
         children: dict[str, bytes] = {}
         root = _encode_nested(nested, children)
         tree = wire.message(1, root) + b"".join(wire.message(2, children[key]) for key in sorted(children))
-        return cls(dict(sorted(entries.items())), Digest.of(root), tree)
+        parents = {path.rpartition("/")[0] for path in entries}
+        flat = {path: entry for path, entry in sorted(entries.items()) if path not in parents or entry != Folder()}
+        return cls(flat, Digest.of(root), tree)
 
     @classmethod
     def decode(cls, encoded: bytes) -> Tree:
         """Read a Tree message; ValueError when it is none or lacks a child that it names."""
         root = b""
-        children: dict[str, bytes] = {}
+        children: dict[Digest, bytes] = {}
         for number, value in wire.fields(encoded):
             if number == 1:
                 root = wire.as_bytes(value)
             elif number == 2:
                 child = wire.as_bytes(value)
-                children[Digest.of(child).hash] = child
+                children[Digest.of(child)] = child
         entries: dict[str, Entry] = {}
-        _walk(Directory.decode(root), "", children, entries, 0)
+        visits = iter(range(_MOST_FOLDERS))
+        _walk(Directory.decode(root), "", children, entries, visits)
         return cls(dict(sorted(entries.items())), Digest.of(root), encoded)
 
     @property
@@ -143,19 +155,13 @@ class Tree:
 
 
 def merge(layers: Iterable[Entries], *, replace: bool = False) -> dict[str, Entry]:
-    """Lay trees over one another; TreeError on two different things under one name unless `replace`."""
+    """Lay trees over one another; TreeError on two different things under one name, unless `replace`: the last wins."""
     result: dict[str, Entry] = {}
     for layer in layers:
         for path, entry in layer.items():
-            present = result.get(path)
-            if present is None or present == entry or isinstance(present, Folder):
-                result[path] = entry
-            elif isinstance(entry, Folder):
-                continue
-            elif replace:
-                result[path] = entry
-            else:
+            if not replace and result.get(path, entry) != entry:
                 raise TreeError(f"Two different entries are called `{path}`")
+            result[path] = entry
     return result
 
 
@@ -172,7 +178,7 @@ def encode_digest(digest: Digest) -> bytes:
 def decode_digest(encoded: bytes) -> Digest:
     """Read a Digest message; ValueError when it is none."""
     node = dict(wire.fields(encoded))
-    return Digest(wire.as_text(node.get(1, b"")), wire.as_int(node.get(2, 0)))
+    return Digest(wire.as_text(node.get(1, b"")), wire.signed(node.get(2, 0)))
 
 
 _Nested = dict[str, "File | Symlink | _Nested"]
@@ -182,6 +188,8 @@ def _nest(entries: Entries) -> _Nested:
     root: _Nested = {}
     for path, entry in entries.items():
         *parents, name = path.split("/")
+        if len(parents) > _DEEPEST:
+            raise TreeError("Tree is nested too deeply")
         node = root
         for parent in parents:
             _check_name(parent)
@@ -218,21 +226,23 @@ def _encode_nested(node: _Nested, children: dict[str, bytes]) -> bytes:
     return Directory(tuple(files), tuple(directories), tuple(symlinks)).encode()
 
 
-def _walk(directory: Directory, prefix: str, children: Mapping[str, bytes], out: dict[str, Entry], depth: int) -> None:
-    if depth > 128:
-        raise ValueError("Tree is nested too deeply")
+def _walk(
+    directory: Directory, prefix: str, children: Mapping[Digest, bytes], out: dict[str, Entry], visits: Iterator[int]
+) -> None:
+    if prefix.count("/") > _DEEPEST or next(visits, None) is None:
+        raise TreeError("Tree is nested too deeply, or has too many folders")
     for name, file in directory.files:
         out[prefix + name] = file
     for name, link in directory.symlinks:
         out[prefix + name] = link
     for name, digest in directory.directories:
-        child = children.get(digest.hash)
+        child = children.get(digest)
         if child is None:
-            raise ValueError(f"Tree lacks the folder `{prefix + name}`")
+            raise TreeError(f"Tree lacks the folder `{prefix + name}`")
         below = Directory.decode(child)
         if not (below.files or below.directories or below.symlinks):
             out[prefix + name] = Folder()
-        _walk(below, f"{prefix}{name}/", children, out, depth + 1)
+        _walk(below, f"{prefix}{name}/", children, out, visits)
 
 
 def _check_name(name: str) -> None:

@@ -49,6 +49,8 @@ def fields(encoded: bytes) -> Iterator[tuple[int, int | bytes]]:
     while position < end:
         tag, position = _read_varint(encoded, position)
         number, kind = tag >> 3, tag & 7
+        if not number:
+            raise ValueError("Field number 0 is reserved")
         if kind == _VARINT:
             value, position = _read_varint(encoded, position)
             yield number, value
@@ -99,5 +101,5 @@ def _read_varint(encoded: bytes, position: int) -> tuple[int, int]:
         position += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return result, position
+            return result & 0xFFFFFFFFFFFFFFFF, position  # as every decoder does: the tenth byte has bits to spare
         shift += 7
