@@ -12,7 +12,7 @@ from forge.core.errors import AnalysisError, Unavailable
 from forge.core.label import Label
 from forge.core.lock import Lock, LockRequest, Material
 from forge.core.platform import Backend, Parameter, ParameterValue, Platform, Toolchain
-from forge.core.provider import AppInfo, EnvironmentInfo, ImageInfo, ModelInfo, Provider, TestInfo
+from forge.core.provider import AppInfo, EnvironmentInfo, ImageInfo, ModelInfo, Provider, TestInfo, WheelInfo
 from forge.loading.attribute import Attributes, ForExecution, SourceFile, SourceFiles, TargetLabel
 from forge.loading.rule_module import rule
 
@@ -46,6 +46,7 @@ __all__ = [
     "TestInfo",
     "Toolchain",
     "Unavailable",
+    "WheelInfo",
     "location",
     "rule",
 ]

@@ -13,6 +13,7 @@ from forge.api import (
     Material,
     Platform,
     TargetLabel,
+    WheelInfo,
     rule,
 )
 
@@ -30,6 +31,8 @@ class Attrs(Attributes):
     """Packages to cut from what comes along: those that only maintainer scripts need."""
     wheels: tuple[str, ...] = ()
     """Python requirements."""
+    built: tuple[TargetLabel, ...] = ()
+    """Wheels that are built from source, `wheel` targets."""
     python: str = "3.11"
     """Version of the base's interpreter."""
     busybox_applets: bool = False
@@ -64,6 +67,10 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if "python" in locks:
         packages = [_unpacked(context, each, "wheel", attrs) for each in locks["python"].materials]
         layers.append(("Python packages", _root(context, packages, {"conflicts": "replace"}, "python")))
+    if attrs.built:
+        wheels = [each for label in attrs.built for each in context.deps(label, WheelInfo)]
+        packages = [_tree(context, wheel.file, wheel.name, "wheel", attrs) for wheel in wheels if wheel.file]
+        layers.append(("Built packages", _root(context, packages, {"conflicts": "replace"}, "built")))
     if not layers:
         raise context.error(f"`{context.label}` is empty", "Give it `debs`, `wheels` or a `base`")
     tree = layers[0][1]
@@ -74,13 +81,13 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
 
 
 def _unpacked(context: Context, material: Material, kind: str, attrs: Attrs) -> Artifact:
-    params = {"format": kind, "name": material.file, **({"python": attrs.python} if kind == "wheel" else {})}
+    return _tree(context, context.fetch(material), material.file, kind, attrs)
+
+
+def _tree(context: Context, file: Artifact, name: str, kind: str, attrs: Attrs) -> Artifact:
+    params = {"format": kind, "name": name, **({"python": attrs.python} if kind == "wheel" else {})}
     (tree,) = context.tool(
-        "unpack",
-        params,
-        inputs={"file": context.fetch(material)},
-        outputs=["tree/"],
-        description=f"Unpack {material.file}",
+        "unpack", params, inputs={"file": file}, outputs=["tree/"], description=f"Unpack {name}"
     )
     return tree
 

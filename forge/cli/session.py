@@ -105,7 +105,7 @@ class Session:
     @cached_property
     def sources(self) -> SourceCache:
         """Digests of source files."""
-        return SourceCache({"workspace": self.root, "runtime": builtin("runtime")}, self.state / "sources")
+        return SourceCache({"workspace": self.root, "runtime": builtin("runtime"), "rules": builtin("rules")}, self.state / "sources")
 
     @cached_property
     def traces(self) -> TraceLog:

@@ -12,8 +12,8 @@ class Source:
 
     path: str
     """Relative to its root, with `/`."""
-    root: Literal["workspace", "runtime"] = "workspace"
-    """The workspace, or the folder of the runtime that forge brings along."""
+    root: Literal["workspace", "runtime", "rules"] = "workspace"
+    """The workspace, or the folders of the runtime and of the rules that forge brings along."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

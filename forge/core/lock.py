@@ -14,7 +14,7 @@ from forge.core.platform import Arch
 FORMAT = 1
 """Version of the lock file's shape; a reader refuses a newer one."""
 
-Kind = Literal["deb", "python", "model"]
+Kind = Literal["deb", "python", "sdist", "model"]
 
 _FILE_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.+~%:@!-][A-Za-z0-9_.+~%:@! -]*")
 
@@ -80,7 +80,7 @@ def parse(table: Mapping[str, object]) -> Lock:
     if table.get("version") != FORMAT:
         raise LockError(f"Lock version is `{table.get('version')}`, this forge reads {FORMAT}")
     kind = table.get("kind")
-    if kind not in ("deb", "python", "model"):
+    if kind not in ("deb", "python", "sdist", "model"):
         raise LockError(f"Unknown kind of lock `{kind}`")
     requested = table.get("requested", [])
     packages = table.get("package", [])

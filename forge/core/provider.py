@@ -28,6 +28,15 @@ class EnvironmentInfo(Provider):
 
 
 @dataclass(frozen=True, slots=True)
+class WheelInfo(Provider):
+    """A wheel that was built from source."""
+
+    file: Artifact | None = None
+    name: str = ""
+    """File name, which says what it is and what it runs on."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo(Provider):
     """A model's files, in one format."""
 

@@ -79,7 +79,7 @@ def load_toolchains(folders: Iterable[tuple[Path, str]], reader: Reader) -> Tool
         elif name == _ENVIRONMENTS:
             for key, table in file.table.items():
                 _claim(found.tables, key, file, "Environment")
-                found.tables[key] = ({"rule": "environment", **table}, file)
+                found.tables[key] = ({"rule": "environment", **table} if isinstance(table, dict) else table, file)
     for file in files:
         if Path(file.name).name not in (_BACKENDS, _ENVIRONMENTS):
             _load_device(file, found, {key: backend for key, (backend, _) in backends.items()})

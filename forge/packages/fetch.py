@@ -117,7 +117,7 @@ class Fetcher:
         if folder is not None:
             # A vendored folder is flat, a mirror on disk has the paths of the archive.
             yield from (str(folder / each) for each in names if (folder / each).is_file())
-        if place.kind != "archive" and material.file.endswith(".whl") and not material.path:
+        if place.kind != "archive" and material.file.endswith((".whl", ".tar.gz")) and not material.path:
             yield from self._indexed(place, material)
         elif folder is None:
             yield from (f"{place.address}/{quote(each, safe=_SAFE)}" for each in names)

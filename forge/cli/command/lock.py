@@ -15,6 +15,7 @@ from forge.core.label import TargetPattern
 from forge.core.lock import Lock, LockRequest
 from forge.packages.lock_debian import DebianRequest, lock_debian
 from forge.packages.lock_python import PythonRequest, lock_python
+from forge.packages.lock_sdist import lock_sdist
 from forge.packages.target_python import PythonTarget
 
 
@@ -86,6 +87,8 @@ def resolve(session: Session, request: LockRequest, previous: Lock | None) -> Lo
     if request.kind == "deb":
         debian = DebianRequest(request.requirements, request.exclude, request.arch)
         return lock_debian(debian, session.places, previous=previous, warn=warn)
+    if request.kind == "sdist":
+        return lock_sdist(request.requirements[0], request.arch, session.places)
     python = PythonRequest(request.requirements, PythonTarget(request.arch, request.python))
     return lock_python(python, session.places, previous=previous, warn=warn)
 
