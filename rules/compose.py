@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from forge.api import (
     AppInfo,
@@ -42,6 +43,8 @@ class Attrs(Attributes):
     """Files that lie beside the handler, with their folders."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the service; no secrets."""
+    mode: Literal["latency", "throughput"] = "throughput"
+    """One item at a time, or `batch_size` of them."""
     port: int = Field(default=3000, ge=1, le=65535)
     """Port that it listens on."""
     params: dict[str, bool | int | float | str] = Field(default_factory=dict)
@@ -70,6 +73,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
             "name": str(context.target.generator or context.label),
             "handler": _inside(context, attrs.handler),
             "app_dir": f"/{APP}",
+            "mode": attrs.mode,
             "host": "0.0.0.0",
             "port": attrs.port,
         },

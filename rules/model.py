@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from forge.api import Attributes, Context, Literal, ModelInfo, Provider, TargetLabel, rule
+from typing import Literal
+
+from forge.api import Attributes, Context, ModelInfo, Provider, TargetLabel, rule
 
 
 class Attrs(Attributes):
@@ -10,8 +12,8 @@ class Attrs(Attributes):
 
     source: TargetLabel
     """Target that makes the files: its one output must be a folder."""
-    format: Literal["safetensors"] = "safetensors"
-    """What the folder holds: weights as `*.safetensors` beside `config.json` and the tokenizer."""
+    format: Literal["safetensors", "gguf", "onnx"] = "safetensors"
+    """What the folder holds: `*.safetensors` beside `config.json` and the tokenizer, `model.gguf`, or `model.onnx`."""
 
 
 @rule("model", Attrs)

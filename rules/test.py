@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from forge.api import Attributes, Context, Field, ImageInfo, Source, SourceFile, TargetLabel, TestInfo, rule
+from forge.api import (
+    Artifact,
+    Attributes,
+    Context,
+    Field,
+    ImageInfo,
+    Provider,
+    Source,
+    SourceFile,
+    SourceFiles,
+    TargetLabel,
+    TestInfo,
+    rule,
+)
 
 _HARNESS = Source("forge_runtime/harness.py", "runtime")
 
@@ -14,6 +27,10 @@ class Attrs(Attributes):
     """Image to boot."""
     cases: SourceFile
     """JSON: a list of requests, each with what its answer must be; see the runtime's README."""
+    data: SourceFiles = ()
+    """Files that `file` of a request names, from the package's folder on."""
+    deps: tuple[TargetLabel, ...] = ()
+    """Targets whose outputs it names, as `forge-out` does below the package."""
     timeout: int = Field(default=300, gt=0)
     """Seconds for everything."""
 
@@ -22,10 +39,17 @@ class Attrs(Attributes):
 def analyze(context: Context, attrs: Attrs) -> TestInfo:
     """Ask for one action: server and client in one sandbox, with a loopback of its own."""
     image = context.dep(attrs.image, ImageInfo)
+    inputs: dict[str, Artifact] = {"harness.py": _HARNESS, "cases.json": attrs.cases}
+    for source in attrs.data:
+        inputs[f"data/{source.path.partition(f'/{context.label.package}/')[2] or source.path}"] = source
+    for label in attrs.deps:
+        for provider in context.deps(label, Provider):
+            inputs.update({f"data/{name}": artifact for name, artifact in provider.files.items()})
+    argv = ["/usr/bin/python3", "/build/harness.py", "--cases", "/build/cases.json", "--data", "/build/data"]
     report = context.boot(
         image,
-        ["/usr/bin/python3", "/build/harness.py", "--cases", "/build/cases.json", "--report", "/build/out/report.json"],
-        inputs={"harness.py": _HARNESS, "cases.json": attrs.cases},
+        [*argv, "--report", "/build/out/report.json"],
+        inputs=inputs,
         outputs=["report.json"],
         timeout=attrs.timeout,
     )

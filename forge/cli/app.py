@@ -17,6 +17,7 @@ COMMANDS = {
     "test": "Build and run test targets",
     "run": "Serve an image here, from its own file system",
     "query": "Ask about the graph of targets",
+    "graph": "Draw targets as DOT, Mermaid or an HTML page",
     "explain": "Say what made each action of a target run",
     "lock": "Resolve requirements into lock files",
     "fetch": "Download everything that targets need",

@@ -14,6 +14,7 @@ from typing import Any
 from forge.cli.console import Console
 from forge.cli.eventlog import EventLog
 from forge.cli.options import merged, overrides, working_folder
+from forge.cli.profile import Profile
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
 from forge.core.artifact import Artifact
@@ -55,12 +56,15 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     actions = session.analyze(graph)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     path = flags.get("build_event_json_file")
+    profile = Profile(Path(flags["profile"])) if flags.get("profile") else None
     log = EventLog(Path(path), "test" if tests else "build", patterns) if path else None
 
     def listen(event: Event) -> None:
         console(event)
         if log is not None:
             log(event)
+        if profile is not None:
+            profile(event)
 
     with console, session.locked(settings):
         try:
@@ -84,7 +88,9 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
-        elif failure is None:
+        if profile is not None:
+            profile.write()
+        if failure is None and log is None and profile is None:
             _save_snapshot(session, flags, unchanged, links, blobs)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:

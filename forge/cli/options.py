@@ -31,6 +31,7 @@ _BUILD = [
     click.option("--progress", type=click.Choice(["auto", "tty", "plain", "quiet"]), default=None, help="How to show progress."),
     click.option("--color", type=click.Choice(["auto", "yes", "no"]), default=None, help="NO_COLOR is honoured too."),
     click.option("--build-event-json-file", type=click.Path(dir_okay=False), help="Write what happens, a JSON object a line."),
+    click.option("--profile", type=click.Path(dir_okay=False), help="Write where the time went, as a Chrome trace."),
     click.option("--output", type=click.Choice(["text", "json"]), default=None, help="Form of the result on standard output."),
 ]
 

@@ -44,6 +44,8 @@ class ModelInfo(Provider):
     format: str = ""
     """`safetensors`, `gguf`, `onnx`."""
     tree: Artifact | None = None
+    report: Artifact | None = None
+    """JSON: how far a converted model is from its original."""
 
 
 @dataclass(frozen=True, slots=True)

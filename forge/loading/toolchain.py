@@ -52,6 +52,8 @@ class _Platform(_Strict):
     base: str
     backend: str = ""
     requirements: tuple[str, ...] = ()
+    built: tuple[str, ...] = ()
+    """`wheel` targets, where no index has a wheel."""
     python: str = "3.11"
 
 
@@ -126,7 +128,7 @@ def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]
             fault = Fault(f"Unknown backend `{model.backend}` of platform `{key}`", file.place(key, "backend"))
             raise LoadError(Fault(fault.text, fault.place, nearest(model.backend, backends)))
         platform = Platform(key, device.arch, name, device.accelerator, model.backend)
-        base = Label.parse(model.base if model.base.startswith(("//", ":")) else f":{model.base}", PACKAGE)
+        base = _label(model.base)
         environment = Label(PACKAGE, key)
         found.platforms[key] = platform
         backend = backends.get(model.backend)
@@ -140,8 +142,13 @@ def _environment_table(name: str, model: _Platform, base: Label) -> dict[str, An
         "rule": "environment",
         "base": str(base),
         "wheels": list(model.requirements),
+        "built": [str(_label(each)) for each in model.built],
         "python": model.python,
         "platforms": [name],
         "name": "{platform}",
         "tags": ["manual"],
     }
+
+
+def _label(text: str) -> Label:
+    return Label.parse(text if text.startswith(("//", ":")) else f":{text}", PACKAGE)

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--exclude", action="append", default=[], help="files to leave out of the wheel, a glob")
     parser.add_argument("--tag", default="", help="platform tag that the wheel must have")
     args = parser.parse_args()
+    out: Path = args.out.absolute()
     source = unpack(args.sdist)
     os.chdir(source)
     prefix = f"-ffile-prefix-map={SOURCE}=. -Wno-builtin-macro-redefined"
@@ -45,8 +46,8 @@ def main() -> None:
     folder = Path("/tmp/wheel")
     folder.mkdir()
     name = backend.build_wheel(str(folder), json.loads(args.settings))
-    rewrite(folder / name, args.out, args.exclude, args.tag)
-    print(f"{name}: {args.out.stat().st_size} bytes")
+    rewrite(folder / name, out, args.exclude, args.tag)
+    print(f"{name}: {out.stat().st_size} bytes")
 
 
 def unpack(sdist: str) -> Path:

@@ -1,4 +1,4 @@
-"""What the server asks of an inference framework."""
+"""What the server asks of an inference framework: of every one, of one for text, of one for tensors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,31 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 from forge_runtime import backends
 from forge_runtime.config import ModelConfig, Params
 from forge_runtime.error import ConfigError, Fault
 from forge_runtime.request import Sampling
 
-__all__ = ["Backend", "FinishReason", "Generation", "check_backend", "open_backend"]
+if TYPE_CHECKING:
+    # An image without numpy serves text all the same.
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Backend",
+    "FinishReason",
+    "Generation",
+    "Supervised",
+    "TensorBackend",
+    "TensorSpec",
+    "TextBackend",
+    "check_backend",
+    "open_backend",
+]
+
+ISOLATED: Final = frozenset({"llama_cpp"})
+"""Backends whose library ends the process on a failed check: they get one of their own."""
 
 FinishReason = Literal[
     "stop",  # the model ended the text
@@ -35,16 +52,35 @@ class Generation:
     finish_reason: FinishReason = "length"
 
 
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a model."""
+
+    name: str
+    dtype: str
+    """numpy's name of it."""
+    shape: tuple[int | None, ...]
+    """None where any size will do."""
+
+
 class Backend(Protocol):
     """One model under one framework. Called from one thread only."""
 
     def load(self, model: ModelConfig, params: Params) -> None:
-        """Read the weights; raise LoadError for what cannot be served."""
+        """Read the weights; raise LoadError for what cannot be served.
+
+        Called once more, in a new process, where a supervised backend was lost.
+        """
         ...
 
     def describe(self) -> Mapping[str, str | int]:
         """Say what came of `load`: device, precision, threads, context length."""
         ...
+
+
+@runtime_checkable
+class TextBackend(Backend, Protocol):
+    """A model that continues text."""
 
     def generate(
         self, prompts: Sequence[str], sampling: Sampling, cancelled: Callable[[], bool]
@@ -53,6 +89,32 @@ class Backend(Protocol):
 
         A prompt that the context cannot hold raises RequestError.
         """
+        ...
+
+
+@runtime_checkable
+class TensorBackend(Backend, Protocol):
+    """A model that turns arrays into arrays."""
+
+    def signature(self) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """Name what goes in and what comes out, once the model is loaded."""
+        ...
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run the model once; inputs that it does not take raise RequestError."""
+        ...
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """A backend that can be lost while the server lives on: its process ends."""
+
+    def watch(self, lost: Callable[[str], None]) -> None:
+        """Call `lost`, from any thread, once each time that a loaded model is gone, with why."""
+        ...
+
+    def close(self) -> None:
+        """End its process."""
         ...
 
 
@@ -66,7 +128,12 @@ def check_backend(name: str) -> None:
 
 
 def open_backend(name: str) -> Backend:
-    """Import the backend's module and make one."""
+    """Make the backend of that name; import its module, here or where it runs."""
     check_backend(name)
-    create: Callable[[], Backend] = importlib.import_module(f"{backends.__name__}.{name}").create
+    module = f"{backends.__name__}.{name}"
+    if name in ISOLATED:
+        from forge_runtime.isolated import IsolatedBackend
+
+        return IsolatedBackend(module)
+    create: Callable[[], Backend] = importlib.import_module(module).create
     return create()

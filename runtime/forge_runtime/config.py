@@ -18,9 +18,11 @@ from forge_runtime.table import Table, parse_json
 __all__ = [
     "DEFAULT_PATH",
     "Config",
+    "Mode",
     "ModelConfig",
     "Params",
     "Precision",
+    "Provider",
     "ServerConfig",
     "check_temperature",
     "load",
@@ -39,6 +41,19 @@ PRECISIONS: Final[Mapping[str, Precision]] = {
     "fp16": "fp16",
     "bf16": "bf16",
     "auto": "auto",
+}
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+PROVIDERS: Final[Mapping[str, Provider]] = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "tensorrt"}
+
+Mode = Literal[
+    "latency",  # one item at a time
+    "throughput",  # `batch_size` items at a time
+]
+# The short names are those of TF2AIF and CECAIServe, in their case too.
+MODES: Final[Mapping[str, Mode]] = {
+    **dict.fromkeys(("latency", "lat", "LAT"), "latency"),
+    **dict.fromkeys(("throughput", "thr", "THR"), "throughput"),
 }
 
 
@@ -71,6 +86,7 @@ class ServerConfig:
     """For a client to send its body; then 408."""
     drain_s: float = 30.0
     """For what is in flight when the server is told to stop."""
+    mode: Mode = "throughput"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +104,8 @@ class Params:
     """Of the CPU; 0 leaves it to the backend."""
     precision: Precision = "auto"
     """Of weights and arithmetic; `auto` is what the checkpoint says."""
+    provider: Provider = "cpu"
+    """What runs a graph; parts that `tensorrt` cannot run go to `cuda`, and those to `cpu`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +187,7 @@ def _server(table: Table) -> ServerConfig:
         name=table.text("name", base.name),
         handler=table.text("handler", base.handler),
         app_dir=Path(table.text("app_dir", str(base.app_dir))),
+        mode=table.choice("mode", base.mode, MODES, env="SERVER_MODE"),
         host=table.text("host", base.host, env="SERVER_IP"),
         port=table.integer("port", base.port, 0, 65535, env="SERVER_PORT"),
         queue_size=table.integer("queue_size", base.queue_size, 1, 2**20),
@@ -193,6 +212,7 @@ def _params(table: Table) -> Params:
         do_sample=table.truth("do_sample", base.do_sample, env="DO_SAMPLE"),
         num_threads=table.integer("num_threads", base.num_threads, 0, 4096, env="NUM_THREADS"),
         precision=table.choice("precision", base.precision, PRECISIONS, env="PRECISION"),
+        provider=table.choice("provider", base.provider, PROVIDERS, env="PROVIDER"),
     )
     check_temperature(params.temperature, "params.temperature", table.faults)
     table.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,12 @@ from functools import partial
 from typing import TypeVar
 
 from forge_runtime import log
+from forge_runtime.backend import Supervised
 from forge_runtime.error import LoadError, RequestError, StepError
+from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.metric import Metrics
-from forge_runtime.request import Request
-from forge_runtime.server import BaseServer
+from forge_runtime.recovery import Recovery
+from forge_runtime.request import Awaited
 from forge_runtime.worker import Job, QueueFullError, Worker
 
 __all__ = ["Answer", "Engine", "State"]
@@ -31,6 +34,7 @@ class State(Enum):
 
     LOADING = "loading"  # the port is open, the model is not there yet
     READY = "ready"
+    RESTARTING = "restarting"  # the backend was lost, and is started again
     FAILED = "failed"  # the model cannot be loaded; the process ends
     DRAINING = "draining"  # told to stop; takes no more requests
 
@@ -47,13 +51,15 @@ class Answer:
 class Engine:
     """Loads one server in the model's thread, then answers requests through it."""
 
-    def __init__(self, create: Callable[[], BaseServer], queue_size: int, metrics: Metrics) -> None:
+    def __init__(self, create: Callable[[], AnyLifecycle], queue_size: int, metrics: Metrics) -> None:
         self._create = create
         self._metrics = metrics
-        self._server: BaseServer | None = None
+        self._server: AnyLifecycle | None = None
+        self._recovery: Recovery | None = None
         self._worker = Worker(queue_size)
         self._decoder = ThreadPoolExecutor(1, "decode")
         self._state = State.LOADING
+        self._lock = threading.Lock()
         metrics.ready.set_function(lambda: float(self._state is State.READY))
         metrics.queued.set_function(lambda: float(len(self._worker)))
 
@@ -68,12 +74,17 @@ class Engine:
 
     def drain(self) -> None:
         """Take no more requests."""
-        self._state = State.DRAINING
+        with self._lock:
+            self._state = State.DRAINING
 
     def stop(self, timeout: float) -> bool:
         """End the model's thread; return whether it has ended in time."""
         self._decoder.shutdown(wait=False, cancel_futures=True)
-        return self._worker.stop(timeout)
+        ended = self._worker.stop(timeout)
+        if self._server is not None and isinstance(self._server.backend, Supervised):
+            self._server.backend.close()  # a call that waits for its process ends with it
+            ended = self._worker.stop(timeout)
+        return ended
 
     def admit(self) -> None:
         """Raise RequestError where a request would not be taken now."""
@@ -108,8 +119,7 @@ class Engine:
         steps = Answer()
         try:
             server = self._create()
-            self._timed("load", steps, server.load)
-            self._timed("warm_up", steps, server.warm_up)
+            self._load(server, steps)
             facts = dict(server.backend.describe())
         except BaseException as error:
             self._state = State.FAILED
@@ -121,16 +131,39 @@ class Engine:
             on_failure()
             return False
         self._server = server
-        if self._state is State.LOADING:
-            self._state = State.READY
+        self._change(State.READY, while_in=State.LOADING)
         log.event(logger, logging.INFO, "Ready", {**facts, "seconds": steps.seconds})
+        if isinstance(server.backend, Supervised):
+            self._recovery = Recovery(self._worker, partial(self._load, server, steps), self._recovered, on_failure)
+            server.backend.watch(self._lost)
         return True
 
+    def _load(self, server: AnyLifecycle, steps: Answer) -> None:
+        self._timed("load", steps, server.load)
+        self._timed("warm_up", steps, server.warm_up)
+
+    def _lost(self, reason: str) -> None:
+        assert self._recovery is not None  # made before anybody watches
+        log.event(logger, logging.ERROR, reason)
+        self._change(State.RESTARTING, while_in=State.READY)
+        self._recovery.begin()
+
+    def _recovered(self, success: bool) -> None:
+        if success:
+            self._metrics.restarts.inc()
+        self._change(State.READY if success else State.FAILED, while_in=State.RESTARTING)
+
+    def _change(self, state: State, *, while_in: State) -> None:
+        # Another thread may have begun to drain: that is never undone.
+        with self._lock:
+            if self._state is while_in:
+                self._state = state
+
     def _run(
-        self, server: BaseServer, request: Request, answer: Answer, queued: float, job: Job
+        self, server: AnyLifecycle, request: object, answer: Answer, queued: float, job: Job
     ) -> bytes:
         self._record("queue", answer, queued)
-        if isinstance(request, Request):  # a handler's own type has no use for it
+        if isinstance(request, Awaited):  # a handler's own type has no use for it
             request = replace(request, cancelled=job.is_cancelled)
         prepared = self._timed("preprocess", answer, lambda: server.preprocess(request))
         results = self._timed("infer", answer, lambda: server.infer(prepared))

@@ -5,6 +5,7 @@ ServingError
 |   |-- ConfigError   config.json or the environment
 |   `-- HandlerError  the user's handler.py
 |-- LoadError         the model cannot be loaded; exit status 1
+|-- BackendLost       the backend's process ended; it is started again
 |-- RequestError      the client's or the moment's fault; an HTTP status
 `-- StepError         a hook or the backend raised; 500
 """
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "BackendLost",
     "ConfigError",
     "Fault",
     "HandlerError",
@@ -65,6 +67,10 @@ class HandlerError(StartError):
 
 class LoadError(ServingError):
     """The model cannot be served from what the image holds."""
+
+
+class BackendLost(ServingError):
+    """The process that held the model is gone."""
 
 
 class RequestError(ServingError):

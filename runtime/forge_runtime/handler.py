@@ -10,16 +10,19 @@ from types import ModuleType
 
 from forge_runtime.config import ServerConfig
 from forge_runtime.error import HandlerError
-from forge_runtime.server import HOOKS, BaseServer
+from forge_runtime.lifecycle import HOOKS, AnyLifecycle, Lifecycle
+from forge_runtime.server import BaseServer
 
 __all__ = ["load_handler"]
 
 CLASS = "Handler"
 MODULE = "forge_handler"
+ESSENTIAL = ("decode", "infer")
+"""Hooks that only a subclass has: better missed now than at the first request."""
 
 
-def load_handler(server: ServerConfig) -> type[BaseServer]:
-    """Import `class Handler(BaseServer)` from the configured file."""
+def load_handler(server: ServerConfig) -> type[AnyLifecycle]:
+    """Import `class Handler(BaseServer)`, or of another lifecycle, from the configured file."""
     if server.handler is None:
         return BaseServer
     path = server.app_dir / server.handler
@@ -29,7 +32,7 @@ def load_handler(server: ServerConfig) -> type[BaseServer]:
         )
     module = _import(path, server.app_dir)
     found: object = getattr(module, CLASS, None)
-    if not isinstance(found, type) or not issubclass(found, BaseServer):
+    if not isinstance(found, type) or not issubclass(found, Lifecycle):
         raise HandlerError(str(path), f"Expected `class {CLASS}(BaseServer)`")
     faults = [fault for name in ("__init__", *HOOKS) if (fault := _fault(found, name))]
     if faults:
@@ -72,11 +75,11 @@ def _one_line(error: BaseException) -> str:
     return " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
 
 
-def _fault(handler: type[BaseServer], name: str) -> str | None:
+def _fault(handler: type[AnyLifecycle], name: str) -> str | None:
     """Say what is wrong with an overridden hook, by calling its signature as the server will."""
     static = inspect.getattr_static(handler, name)
-    if static is inspect.getattr_static(BaseServer, name):
-        return None
+    if static is inspect.getattr_static(Lifecycle, name):
+        return f"`{name}` is missing; `{Lifecycle.__name__}` itself has none" if name in ESSENTIAL else None
     if not inspect.isfunction(static):
         return f"`{name}` is not a method"
     if (
@@ -85,7 +88,7 @@ def _fault(handler: type[BaseServer], name: str) -> str | None:
         or inspect.isasyncgenfunction(static)
     ):
         return f"`{name}` is a coroutine or a generator; hooks are plain methods"
-    wanted = inspect.signature(inspect.getattr_static(BaseServer, name))
+    wanted = inspect.signature(inspect.getattr_static(Lifecycle, name))
     try:
         inspect.signature(static).bind(*wanted.parameters)
     except TypeError:

@@ -1,11 +1,14 @@
 """Boots a service, waits until it is ready, sends requests, checks the answers.
 
-    python3 harness.py --cases cases.json --report report.json -- COMMAND...
+    python3 harness.py --cases cases.json --data FOLDER --report report.json -- COMMAND...
 
 Runs inside an image's own file system, with the standard library alone. `cases.json` is a list of
-objects: `name`, `path`, `method` (POST), `body` (JSON) or `text`, and what the answer must be: `status`
-(200), `json` (equal), `json_keys` (present), `contains` (text). Exit status: 0 all passed, 1 some did not.
+objects: `name`, `path`, `method` (POST), `body` (JSON), `text` or `file` (sent as it is), and what the answer
+must be: `status` (200), `json` (equal), `json_keys` (present), `contains` (text). Exit status: 0 all passed,
+1 some did not.
 """
+
+# ruff: noqa: T201 - printing is what it does
 
 from __future__ import annotations
 
@@ -26,18 +29,20 @@ READY_SECONDS = 240.0
 REQUEST_SECONDS = 120.0
 STOP_SECONDS = 30.0
 
-KEYS = {"name", "path", "method", "body", "text", "status", "json", "json_keys", "contains"}
+KEYS = {"name", "path", "method", "body", "text", "file", "status", "json", "json_keys", "contains"}
+BODIES = {"body", "text", "file"}
 
 
 def main(argv: list[str]) -> int:
     """Run every case; print a line each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path(), help="folder of the files that requests name")
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("command", nargs="+")
     args = parser.parse_args(argv)
     cases = json.loads(args.cases.read_text(encoding="utf-8"))
-    fault = check_cases(cases)
+    fault = check_cases(cases, args.data)
     if fault:
         print(f"{args.cases.name}: {fault}")
         return 1
@@ -47,7 +52,7 @@ def main(argv: list[str]) -> int:
         server = subprocess.Popen(args.command, env=environ, cwd=environ.get("FORGE_WORKDIR"), stderr=sink, stdout=sink)
         try:
             fault = wait_until_ready(server)
-            results = [] if fault else [run_case(case) for case in cases]
+            results = [] if fault else [run_case(case, args.data) for case in cases]
         finally:
             status = stop(server)
     if not fault and status != 0:
@@ -66,7 +71,7 @@ def main(argv: list[str]) -> int:
     return 0 if passed else 1
 
 
-def check_cases(cases: object) -> str:
+def check_cases(cases: object, data: Path) -> str:
     """Say what is wrong with the cases, or nothing."""
     if not isinstance(cases, list) or not cases:
         return "Must be a list of requests, at least one"
@@ -76,6 +81,10 @@ def check_cases(cases: object) -> str:
         unknown = set(case) - KEYS
         if unknown:
             return f"Request {number} has unknown keys [{', '.join(sorted(unknown))}]"
+        if len(BODIES & set(case)) > 1:
+            return f"Request {number} has more than one of [{', '.join(sorted(BODIES))}]"
+        if "file" in case and not (data / str(case["file"])).is_file():
+            return f"Request {number} sends `{case['file']}`, which is not in the test's `data` or `deps`"
     return ""
 
 
@@ -94,15 +103,18 @@ def wait_until_ready(server: subprocess.Popen[bytes]) -> str:
     return f"Not ready after {READY_SECONDS:.0f} s"
 
 
-def run_case(case: dict[str, Any]) -> dict[str, Any]:
+def run_case(case: dict[str, Any], data: Path) -> dict[str, Any]:
     """Send one request and judge the answer."""
     name = str(case.get("name", case["path"]))
     body = case["text"].encode() if "text" in case else None
     if "body" in case:
         body = json.dumps(case["body"]).encode()
+    if "file" in case:
+        body = (data / case["file"]).read_bytes()
     try:
         method = case.get("method", "GET" if body is None else "POST")
-        status, answer = send(method, case["path"], body, REQUEST_SECONDS)
+        kind = "application/octet-stream" if "file" in case else "application/json"
+        status, answer = send(method, case["path"], body, REQUEST_SECONDS, kind)
     except OSError as error:
         return {"name": name, "passed": False, "message": f"No answer: {error}"}
     message = judge(case, status, answer)
@@ -129,11 +141,13 @@ def judge(case: dict[str, Any], status: int, answer: bytes) -> str:
     return ""
 
 
-def send(method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+def send(
+    method: str, path: str, body: bytes | None, timeout: float, kind: str = "application/json"
+) -> tuple[int, bytes]:
     """Send a request over loopback; status and body of the answer. OSError when there is none."""
     request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", data=body, method=method)
     if body is not None:
-        request.add_header("Content-Type", "application/json")
+        request.add_header("Content-Type", kind)
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return response.status, response.read()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TextIO
 
-__all__ = ["configure", "event"]
+__all__ = ["configure", "event", "relay"]
 
 FIELDS = "forge_fields"
 
@@ -39,15 +39,26 @@ def event(
     logger.log(level, "%s", message, extra={FIELDS: dict(fields or {})}, exc_info=error)
 
 
+def relay(logger: logging.Logger, line: str) -> None:
+    """Log a line of another process: as it is where that logs as this one does, else as a warning."""
+    try:
+        fields = json.loads(line)
+        level = logging.getLevelName(fields.pop("level").upper())
+        message = fields.pop("message")
+    except (ValueError, AttributeError, KeyError, TypeError):
+        event(logger, logging.WARNING, line)
+        return
+    event(logger, level if isinstance(level, int) else logging.WARNING, str(message), fields)
+
+
 class JsonFormatter(logging.Formatter):
     """One record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; what JSON cannot hold is shown as text."""
         line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(
-                timespec="milliseconds"
-            ),
+            # Python 3.10 has no datetime.UTC.
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),  # noqa: UP017
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

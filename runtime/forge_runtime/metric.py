@@ -65,6 +65,9 @@ class Metrics:
         self.queued = Gauge(
             "forge_queue_depth", "Requests that wait for the model", registry=registry
         )
+        self.restarts = Counter(
+            "forge_backend_restarts", "Times that a lost backend was loaded again", registry=registry
+        )
         self.ready = Gauge(
             "forge_ready", "1 when the model is loaded and requests are taken", registry=registry
         )

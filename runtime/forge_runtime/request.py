@@ -10,7 +10,7 @@ from forge_runtime.config import MAX_TEMPERATURE, Params, check_temperature
 from forge_runtime.error import Fault, RequestError
 from forge_runtime.table import Table, parse_json
 
-__all__ = ["Request", "Sampling", "parse"]
+__all__ = ["Awaited", "Request", "Sampling", "parse"]
 
 MAX_SEED = 2**63 - 1
 UNDECLARED = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
@@ -40,15 +40,21 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Awaited:
+    """What a client asks for, and whether it still waits."""
+
+    cancelled: Callable[[], bool] = field(default=_never, compare=False, kw_only=True)
+    """Whether nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Awaited):
     """Prompts that are answered together."""
 
     prompts: tuple[str, ...]
     sampling: Sampling
     details: bool = False
     """Whether tokens are returned with each text."""
-    cancelled: Callable[[], bool] = field(default=_never, compare=False)
-    """Whether nobody waits for the answer any more."""
 
 
 def parse(body: bytes, content_type: str, params: Params) -> Request:

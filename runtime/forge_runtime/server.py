@@ -1,44 +1,25 @@
-"""The lifecycle of a request; what a handler subclasses."""
+"""Text generation by the configured backend; what a handler subclasses."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import ClassVar
 
-from forge_runtime.backend import Backend, Generation
-from forge_runtime.config import Config
+from forge_runtime.backend import Generation, TextBackend
+from forge_runtime.lifecycle import Lifecycle
 from forge_runtime.request import MAX_SEED, Request, Sampling, parse
 
-__all__ = ["HOOKS", "BaseServer"]
-
-HOOKS = ("load", "warm_up", "decode", "preprocess", "infer", "postprocess", "encode")
+__all__ = ["BaseServer"]
 
 
-class BaseServer:
-    """Text generation by the configured backend, in steps that can each be overridden.
+class BaseServer(Lifecycle[Request, Sequence[Generation]]):
+    """Prompts in, texts out."""
 
-    `load` and `warm_up` run once. A request then goes through `decode`, `preprocess`,
-    `infer`, `postprocess` and `encode`, each given what the one before returned. All
-    run in the model's thread, one at a time, but `decode`, which runs in a thread of
-    its own, so that a bad request is refused while the model is busy: it must not
-    touch the model. A hook raises RequestError for what is the client's fault.
-    """
-
-    media_type: ClassVar[str] = "application/json"
-    """Content type of what `encode` returns."""
-
-    def __init__(self, config: Config, backend: Backend) -> None:
-        self.config = config
-        self.backend = backend
-
-    def load(self) -> None:
-        """Read the model; what is raised here ends the process."""
-        self.backend.load(self.config.model, self.config.params)
+    needs = TextBackend
+    backend: TextBackend
 
     def warm_up(self) -> None:
-        """Do once what makes a first request slow."""
+        """Generate one token."""
         sampling = Sampling(max_length=self.config.params.max_length, max_new_tokens=1)
         self.backend.generate(("a",), sampling, lambda: False)
 
@@ -52,7 +33,7 @@ class BaseServer:
 
     def infer(self, request: Request) -> Sequence[Generation]:
         """Run the model, at most `batch_size` prompts at a time."""
-        size = self.config.params.batch_size
+        size = self.batch_size
         results: list[Generation] = []
         for start in range(0, len(request.prompts), size):
             if request.cancelled():
@@ -75,9 +56,3 @@ class BaseServer:
                 asdict(result) if request.details else result.text
             )
         return {prompt: texts if len(texts) > 1 else texts[0] for prompt, texts in answers.items()}
-
-    def encode(self, answer: object) -> bytes:
-        """Turn the answer into the bytes of the response."""
-        return json.dumps(
-            answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode()

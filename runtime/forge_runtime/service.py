@@ -22,6 +22,7 @@ from forge_runtime.app import App
 from forge_runtime.backend import Backend, open_backend
 from forge_runtime.config import Config
 from forge_runtime.engine import Engine, State
+from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.metric import Metrics
 from forge_runtime.server import BaseServer
 
@@ -47,7 +48,7 @@ class Service:
         self,
         config: Config,
         *,
-        handler: type[BaseServer] = BaseServer,
+        handler: type[AnyLifecycle] = BaseServer,
         backend: Callable[[], Backend] | None = None,
     ) -> None:
         self._config = config

@@ -70,6 +70,17 @@ class Worker:
             self._waiting.append(job)
             self._changed.notify()
 
+    def interpose(self, job: Job) -> None:
+        """Put a job before all that wait, full or not."""
+        with self._changed:
+            self._waiting.appendleft(job)
+            self._changed.notify()
+
+    def wait_closed(self, timeout: float) -> bool:
+        """Wait, in a job, for `stop`; return whether it came."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, timeout)
+
     def cancel(self, job: Job) -> None:
         """Take a job out of the queue; one that runs is only told."""
         job.cancel()

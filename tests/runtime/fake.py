@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forge_runtime import BaseServer, Generation, RequestError, Sampling
+from forge_runtime import BaseServer, Generation, LoadError, RequestError, Sampling
 from forge_runtime.backend import Backend
 from forge_runtime.config import Config, ModelConfig, Params, ServerConfig
+from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.service import Service
 
 
 class FakeBackend:
     """Answers a prompt with itself in capitals; `!raise` raises, `!long` does not fit.
 
+    `!abort` ends the process, as a library's failed assertion does.
     `!wait` holds the model's thread until `gate` is set or nobody waits any more.
     """
 
@@ -32,6 +35,10 @@ class FakeBackend:
         self._load = load
 
     def load(self, model: ModelConfig, params: Params) -> None:
+        if model.name == "!abort":
+            os.abort()
+        if model.name == "!broken":
+            raise LoadError("no weights")
         self._load()
 
     def describe(self) -> Mapping[str, str | int]:
@@ -53,6 +60,8 @@ class FakeBackend:
                 raise RequestError("Too long", param="prompts", code="context_length_exceeded")
             if prompt == "!wait":
                 self._wait(cancelled)
+            if prompt == "!abort":
+                os.abort()
         return [Generation(prompt.upper(), len(prompt), 2, (1, 2), "stop") for prompt in prompts]
 
     def _wait(self, cancelled: Callable[[], bool]) -> None:
@@ -61,6 +70,11 @@ class FakeBackend:
             if cancelled():
                 self.cancelled.set()
                 return
+
+
+def create() -> FakeBackend:
+    """Make the backend, where this module is one: in a process of its own."""
+    return FakeBackend()
 
 
 @dataclass
@@ -122,6 +136,9 @@ class Client:
     def wait_ready(self) -> None:
         wait_for(lambda: self.get("/readyz").status == 200)
 
+    def wait_lost(self) -> None:
+        wait_for(lambda: self.get("/readyz").status == 503 or self.metric("forge_backend_restarts_total") > 0)
+
     def metric(self, name: str) -> float:
         lines = self.get("/metrics").body.decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
@@ -157,7 +174,7 @@ def serving(
     backend: Backend,
     config: Config | None = None,
     *,
-    handler: type[BaseServer] = BaseServer,
+    handler: type[AnyLifecycle] = BaseServer,
     ready: bool = True,
 ) -> Iterator[Client]:
     """Run a server in a thread, and stop it in the end."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from forge_runtime.config import Config, ModelConfig, Params, ServerConfig, load, parse
 from forge_runtime.error import ConfigError
 
@@ -159,3 +160,16 @@ def test_the_file_is_where_forge_config_says(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.json: the file: Cannot be read: No such"):
         load({"FORGE_CONFIG": str(tmp_path / "nowhere.json")})
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("latency", "latency"), ("lat", "latency"), ("LAT", "latency"), ("THR", "throughput")]
+)
+def test_the_mode_has_the_names_of_the_predecessors(name: str, mode: str) -> None:
+    assert read({"SERVER_MODE": name}).server.mode == mode
+
+
+def test_an_unknown_mode_and_an_unknown_provider_are_named() -> None:
+    params = {"provider": "vulkan"}
+
+    assert faults(server={"mode": "fast"}, params=params) == ["server.mode", "params.provider"]

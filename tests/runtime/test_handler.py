@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from forge_runtime import BaseServer
 from forge_runtime.config import ServerConfig
 from forge_runtime.error import HandlerError
@@ -32,6 +33,20 @@ def test_a_handler_is_imported(tmp_path: Path) -> None:
     )
 
     assert load_handler(server).__name__ == "Handler"
+
+
+def test_a_handler_may_be_of_another_lifecycle(tmp_path: Path) -> None:
+    hooks = "    def decode(self, body, content_type): ...\n    def infer(self, request): ...\n"
+    text = f"from forge_runtime import Lifecycle\nclass Handler(Lifecycle):\n{hooks}"
+
+    assert not issubclass(load_handler(write(tmp_path, text)), BaseServer)
+
+
+def test_a_handler_without_what_no_base_has_is_refused(tmp_path: Path) -> None:
+    server = write(tmp_path, "from forge_runtime import Lifecycle\nclass Handler(Lifecycle): pass\n")
+
+    with pytest.raises(HandlerError, match=r"`decode` is missing.*`infer` is missing"):
+        load_handler(server)
 
 
 def test_a_handler_may_import_what_lies_beside_it(tmp_path: Path) -> None:

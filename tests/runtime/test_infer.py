@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+
 from forge_runtime import BaseServer, Request, RequestError, Sampling
 from forge_runtime.config import Params
-
 from tests.runtime.fake import Client, FakeBackend, make_config, serving
 
 
@@ -56,6 +57,17 @@ def test_more_prompts_than_batch_size_are_split(client: Client, backend: FakeBac
     client.infer("a", "b", "c", "d", "e")
 
     assert backend.batches == [("a", "b"), ("c", "d"), ("e",)]
+
+
+def test_in_latency_mode_prompts_are_run_one_by_one() -> None:
+    backend = FakeBackend()
+    config = make_config(params=Params(batch_size=2, max_length=128))
+    with serving(backend, replace(config, server=replace(config.server, mode="latency"))) as client:
+        del backend.batches[:]
+
+        client.infer("a", "b")
+
+    assert backend.batches == [("a",), ("b",)]
 
 
 def test_details_carry_tokens(client: Client) -> None:

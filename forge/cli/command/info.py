@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from forge import __version__
+from forge.cli.fidelity import Row, detail_rows, model_report, summary_rows
 from forge.cli.imaging import built_image
 from forge.cli.options import CONTEXT, build_options, working_folder
 from forge.cli.session import Session
@@ -23,12 +25,13 @@ Examples:
   forge info
   forge info sources                    where materials come from
   forge info platforms                  platforms, and the parameters of their backends
-  forge info //tiny_gpt2:cpu_llm_trf    layers of an image""",
+  forge info //tiny_gpt2:cpu_llm_trf    layers of an image
+  forge info //tiny_gpt2:gguf           how faithful a converted model is""",
 )
 @click.argument("topic", required=False)
 @build_options
 def command(topic: str | None, **flags: Any) -> int:
-    """Show how forge is set up, or what an image is made of."""
+    """Show how forge is set up, what an image is made of, or how faithful a converted model is."""
     session = Session(working_folder(), os.environ)
     if topic is None:
         _table(_setup(session))
@@ -36,6 +39,10 @@ def command(topic: str | None, **flags: Any) -> int:
         _table([(row.source, f"{row.address}  ({row.origin})") for row in session.places.show()])
     elif topic == "platforms":
         _platforms(session)
+    elif (report := model_report(session, topic, flags)) is not None:
+        _table(summary_rows(report))
+        click.echo()
+        _table(detail_rows(report))
     else:
         image = built_image(session, topic, flags)
         summary = image.summary
@@ -70,7 +77,7 @@ def _platforms(session: Session) -> None:
             click.echo(f"    {parameter.name} = {parameter.default!r}  {parameter.doc}")
 
 
-def _table(rows: list[tuple[str, str]]) -> None:
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, value in rows:
-        click.echo(f"{name:<{width}}  {value}")
+def _table(rows: Sequence[Row]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

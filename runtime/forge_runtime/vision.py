@@ -1,0 +1,147 @@
+"""Image classification by a tensor backend; what a handler for pictures subclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forge_runtime.backend import TensorBackend, TensorSpec
+from forge_runtime.error import LoadError
+from forge_runtime.lifecycle import Lifecycle
+from forge_runtime.picture import Limits, decode_picture, split_body
+from forge_runtime.request import Awaited
+
+__all__ = ["ImageClassifier", "Pictures"]
+
+CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures(Awaited):
+    """Pictures that are classified together, in the model's size."""
+
+    names: tuple[str, ...]
+    pixels: NDArray[Any]
+    """From `decode` uint8 (n, height, width, 3); from `preprocess` what the model takes."""
+
+
+class ImageClassifier(Lifecycle[Pictures, NDArray[Any]]):
+    """A picture or a zip of pictures in, `{name: [[class, label, probability], ...]}` out.
+
+    The model takes one tensor (n, 3, height, width) or (n, height, width, 3) and gives logits (n, classes).
+    Where its n is fixed, the last batch is filled up with zeros and what comes of them is dropped.
+    """
+
+    needs = TensorBackend
+    backend: TensorBackend
+    labels: ClassVar[str | None] = "labels.txt"
+    """File beside the handler with a line for each class; None: classes have numbers only."""
+    top: ClassVar[int] = 5
+    """How many classes are returned."""
+    scale: ClassVar[float] = 1 / 255
+    mean: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
+    """Taken off each channel, once it is scaled."""
+    deviation: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    """By which each channel is then divided."""
+    limits: ClassVar[Limits] = Limits()
+
+    def load(self) -> None:
+        """Read model and labels; raise LoadError where they do not fit each other or a picture."""
+        super().load()
+        inputs, outputs = self.backend.signature()
+        if len(inputs) != 1 or not outputs:
+            raise LoadError(f"A classifier of pictures has one input, this model has {len(inputs)}")
+        self._input, self._output = inputs[0], outputs[0]
+        self._channels_first = _channels_first(self._input)
+        height, width = self._input.shape[2:] if self._channels_first else self._input.shape[1:3]
+        if height is None or width is None:
+            raise LoadError(f"`{self._input.name}` has no fixed height and width")
+        self._size = (width, height)
+        self._names = self._read_labels(self._output.shape[-1] if self._output.shape else None)
+
+    def warm_up(self) -> None:
+        """Run one batch of black pictures."""
+        width, height = self._size
+        black = np.zeros((1, height, width, CHANNELS), np.uint8)
+        self.infer(self.preprocess(Pictures(("",), black)))
+
+    def decode(self, body: bytes, content_type: str) -> Pictures:
+        """Unpack and decode; what is no picture is the client's fault."""
+        names, pixels = [], []
+        for name, data in split_body(body, self.limits):
+            names.append(name)
+            pixels.append(decode_picture(name, data, self._size, self.limits))
+        return Pictures(tuple(names), np.stack(pixels))
+
+    def preprocess(self, request: Pictures) -> Pictures:
+        """Scale, normalise and transpose to what the model takes."""
+        pixels = request.pixels
+        if self._input.dtype != "uint8":
+            scaled = pixels.astype(np.float32) * np.float32(self.scale)
+            normal = (scaled - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
+            pixels = normal.astype(self._input.dtype)
+        if self._channels_first:
+            pixels = pixels.transpose(0, 3, 1, 2)
+        return Pictures(request.names, pixels, cancelled=request.cancelled)
+
+    def infer(self, request: Pictures) -> NDArray[Any]:
+        """Run the model on a batch at a time; return a row of logits for each picture."""
+        fixed = self._input.shape[0]
+        size = 1 if self.config.server.mode == "latency" else fixed or self.batch_size
+        rows: list[NDArray[Any]] = []
+        for start in range(0, len(request.pixels), size):
+            if request.cancelled():
+                break
+            chunk = request.pixels[start : start + size]
+            padded = _pad(chunk, fixed) if fixed else chunk
+            outputs = self.backend.run({self._input.name: padded})
+            rows.append(outputs[self._output.name][: len(chunk)])
+        return np.concatenate(rows) if rows else np.zeros((0, len(self._names or ())))
+
+    def postprocess(self, request: Pictures, results: NDArray[Any]) -> object:
+        """Pair each picture's name with its likeliest classes."""
+        if len(results) != len(request.names):
+            raise ValueError(f"{len(request.names)} pictures, but {len(results)} results")
+        return {name: self._best(row) for name, row in zip(request.names, results, strict=True)}
+
+    def probabilities(self, logits: NDArray[Any]) -> NDArray[Any]:
+        """Softmax, for a model that does not end with it."""
+        shifted = np.exp(logits.astype(np.float64) - logits.max())
+        return np.asarray(shifted / shifted.sum())
+
+    def _best(self, row: NDArray[Any]) -> list[list[object]]:
+        chances = self.probabilities(row.reshape(-1))
+        order = np.argsort(-chances, kind="stable")[: self.top]
+        return [[int(each), self._label(int(each)), round(float(chances[each]), 6)] for each in order]
+
+    def _label(self, number: int) -> str:
+        return self._names[number] if self._names else str(number)
+
+    def _read_labels(self, classes: int | None) -> Sequence[str]:
+        if self.labels is None:
+            return ()
+        path = self.config.server.app_dir / self.labels
+        try:
+            names = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise LoadError(f"{path}: Cannot be read; add it to `data`, or set `labels = None`: {error}") from error
+        if classes is not None and len(names) != classes:
+            raise LoadError(f"{path}: {len(names)} labels, but the model has {classes} classes")
+        return names
+
+
+def _channels_first(spec: TensorSpec) -> bool:
+    if len(spec.shape) == 4 and CHANNELS in (spec.shape[1], spec.shape[3]):
+        return spec.shape[1] == CHANNELS
+    raise LoadError(f"`{spec.name}` of shape {list(spec.shape)} takes no pictures of {CHANNELS} channels")
+
+
+def _pad(chunk: NDArray[Any], size: int) -> NDArray[Any]:
+    missing = size - len(chunk)
+    if not missing:
+        return chunk
+    return np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])
