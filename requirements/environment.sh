@@ -40,7 +40,7 @@ except BlockingIOError:
         # Relative to itself, so that the checkout can be moved.
         printf '../../../../..\n' >"$site/forge.pth"
     done
-    rename_programs "$new" "$goal"
+    rename_programs "$new" "$goal" || fail "$program" "Could not finish $new, see above"
     cp "$lock" "$new/$4"
     if [ -e "$goal" ]; then mv "$goal" "$goal.old"; fi
     mv "$new" "$goal"

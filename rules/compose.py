@@ -16,7 +16,6 @@ from forge.api import (
     Field,
     ModelInfo,
     ParameterValue,
-    Source,
     SourceFile,
     SourceFiles,
     TargetLabel,
@@ -68,14 +67,14 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         "model": {"name": model.name, "path": f"/{MODELS}/{model.name}", "format": model.format},
         "server": {
             "name": str(context.target.generator or context.label),
-            "handler": _inside(context, attrs.handler),
+            "handler": context.below(attrs.handler),
             "app_dir": f"/{APP}",
             "host": "0.0.0.0",
             "port": attrs.port,
         },
         "params": dict(sorted(params.items())),
     }
-    files: dict[str, Artifact] = {_inside(context, source): source for source in (attrs.handler, *attrs.data)}
+    files: dict[str, Artifact] = {context.below(source): source for source in (attrs.handler, *attrs.data)}
     environ = {
         "FORGE_CONFIG": f"/{CONFIG}",
         "HF_HOME": "/tmp/huggingface",
@@ -133,12 +132,6 @@ def _model(context: Context, backend: Backend, attrs: Attrs) -> ModelInfo:
         f"`models` offers [{formats}]",
         f"Add a `convert` target with `format = \"{backend.formats[0]}\"` to `models`",
     )
-
-
-def _inside(context: Context, source: Source) -> str:
-    """Name a file's path below its package's folder."""
-    _, _, inside = f"/{source.path}".partition(f"/{context.label.package}/")
-    return inside or source.path
 
 
 def _tree(context: Context, files: Mapping[str, Artifact], what: str) -> Artifact:

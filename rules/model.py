@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from forge.api import Attributes, Context, Literal, ModelInfo, Provider, TargetLabel, rule
+from typing import Literal
+
+from forge.api import Attributes, Context, ModelInfo, Provider, TargetLabel, rule
 
 
 class Attrs(Attributes):

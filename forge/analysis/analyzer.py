@@ -37,7 +37,10 @@ def analyze(
             continue
         context = Context(target, graph.toolchains, graph.execution, providers, tools, settings, graph.runtime)
         try:
-            providers[label] = rules[target.rule].analyze(context, target.attrs)
+            provider = rules[target.rule].analyze(context, target.attrs)
+            if not isinstance(provider, Provider):
+                raise context.error(f"Rule `{target.rule}` gives no provider for `{label}`", "Let `analyze` return one")
+            providers[label] = provider
         except Unavailable as error:
             skipped[label] = error.faults[0]
         except AnalysisError as error:

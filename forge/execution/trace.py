@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import marshal
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,11 @@ class TraceLog:
         found = [reason for reason in reasons if reason]
         return found or ["Its result was no longer in the store"]
 
+    def knows(self, name: str, key: str) -> bool:
+        """Say whether an action was last looked at with this key."""
+        known = self._table["actions"].get(name)
+        return known is not None and known["key"] == key
+
     def record(self, name: str, key: str, parts: Parts, *, ran: bool, reasons: list[str]) -> None:
         """Remember an action as it is now."""
         known = self._table["actions"].get(name)
@@ -76,6 +82,8 @@ def parts_of(action: Action, inputs: Mapping[str, Content], root: Content | None
         parts = {"tool": action.tool, "version of the tool": action.argv[2], "parameters": _short(action.argv[3:])}
     for name, value in action.env:
         parts[f"env {name}"] = value
+    if action.fixed_output is not None:
+        parts["digest"] = action.fixed_output.short
     for name, value in action.properties:
         parts[f"property {name}"] = value
     if root is not None:
@@ -92,7 +100,7 @@ def _digest(content: Content) -> str:
 
 
 def _short(words: tuple[str, ...]) -> str:
-    text = " ".join(words)
+    text = shlex.join(words)
     return text if len(text) <= 200 else f"{text[:160]}… {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
