@@ -13,6 +13,7 @@ make_environment() {
     folder=$(cd "$2/.forge" && pwd -P)
     goal=$folder/$3
     new=$goal.new
+    (: >"$goal.lock") 2>/dev/null || fail "$program" "Cannot write to $folder, where the environment would be"
     exec 9>"$goal.lock"
     # The kernel's lock stands as long as descriptor 9 is open, here or in a child that outlives a kill.
     "$python" -I -c '

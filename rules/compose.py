@@ -101,9 +101,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
     )
 
 
-def _parameters(
-    context: Context, backend: Backend, given: Mapping[str, ParameterValue]
-) -> dict[str, ParameterValue]:
+def _parameters(context: Context, backend: Backend, given: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
     known = {parameter.name: parameter for parameter in backend.parameters}
     params: dict[str, ParameterValue] = {name: parameter.default for name, parameter in known.items()}
     faults = []
@@ -130,7 +128,7 @@ def _model(context: Context, backend: Backend, attrs: Attrs) -> ModelInfo:
     raise context.error(
         f"Backend `{backend.name}` of `{context.label}` loads [{', '.join(backend.formats)}], "
         f"`models` offers [{formats}]",
-        f"Add a `convert` target with `format = \"{backend.formats[0]}\"` to `models`",
+        f'Add a `convert` target with `format = "{backend.formats[0]}"` to `models`',
     )
 
 

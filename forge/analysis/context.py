@@ -123,10 +123,9 @@ class Context:
     def below(self, source: Source) -> str:
         """Name a source's path below the package's folder."""
         parts = source.path.split("/")
-        for end in range(len(parts) - 1, 0, -1):
-            if f"/{self.target.folder}".endswith(f"/{'/'.join(parts[:end])}"):
-                return "/".join(parts[end:])
-        return source.path
+        folders = ("/" + "/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+        folder = next((each for each in folders if self.target.folder.endswith(each)), "")
+        return f"/{source.path}".removeprefix(folder).removeprefix("/")
 
     @property
     def place(self) -> str:

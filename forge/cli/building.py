@@ -105,7 +105,7 @@ def only_tests(session: Session, graph: TargetGraph) -> TargetGraph:
     """Keep the test targets of what was asked for; NoTestsError when there are none."""
     kept = tuple(label for label in graph.requested if session.rules[graph.targets[label].rule].is_test)
     if not kept:
-        raise NoTestsError("No test target matches", hint="A test is a target with `rule = \"test\"`")
+        raise NoTestsError("No test target matches", hint='A test is a target with `rule = "test"`')
     return replace(graph, requested=kept, outright=graph.outright & frozenset(kept))
 
 

@@ -76,7 +76,9 @@ class Session:
         machine = host.machine().lower()
         arch = _MACHINES.get(machine)
         if arch is None or sys.platform != "linux":
-            raise HostError(f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {machine}")
+            raise HostError(
+                f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {machine}"
+            )
         return Platform(arch, arch)
 
     @cached_property
@@ -88,7 +90,7 @@ class Session:
     def toolchains(self) -> Toolchains:
         """Built-in toolchains and the workspace's own."""
         own = self.workspace.workspace.toolchains
-        return load_toolchains([(self.root / own, own), (builtin("toolchains"), "toolchains")], self.reader)
+        return load_toolchains([(self.root / own, own), (builtin("toolchains"), "forge:toolchains")], self.reader)
 
     @cached_property
     def store(self) -> LocalStore:
@@ -140,7 +142,8 @@ class Session:
     def package(self) -> str:
         """The package that the working folder is in."""
         base = self.root / self.workspace.workspace.packages
-        return self.cwd.relative_to(base).as_posix().removeprefix(".") if self.cwd.is_relative_to(base) else ""
+        inside = self.cwd.relative_to(base).as_posix() if self.cwd.is_relative_to(base) else "."
+        return "" if inside == "." else inside
 
     def load(self, patterns: Iterable[TargetPattern], override: Mapping[Label, Label] | None = None) -> TargetGraph:
         """Load what patterns need."""

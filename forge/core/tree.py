@@ -199,8 +199,7 @@ def _nest(entries: Entries) -> _Nested:
             node = below
         _check_name(name)
         if isinstance(entry, Folder):
-            if not isinstance(node.setdefault(name, {}), dict):
-                raise TreeError(f"`{path}` is a folder and something else")
+            node.setdefault(name, {})
         elif name in node:
             raise TreeError(f"Two entries are called `{path}`")
         else:

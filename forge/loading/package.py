@@ -134,7 +134,7 @@ def instance_name(declaration: Declaration, platform: Platform | None) -> str:
     name = str(template).replace("{target}", declaration.label.name).replace("{platform}", platform.name)
     if not is_name(name):
         hint = "Use `{target}` and `{platform}`"
-        raise LoadError(f"`name = \"{template}\"` gives no name", place=declaration.place("name"), hint=hint)
+        raise LoadError(f'`name = "{template}"` gives no name', place=declaration.place("name"), hint=hint)
     return name
 
 

@@ -125,9 +125,7 @@ def validated(model: type[Model], table: object, file: TomlFile, *keys: str) -> 
         raise LoadError(*faults) from error
 
 
-def faults_of(
-    error: ValidationError, model: type[BaseModel], place: Callable[..., str], *, what: str
-) -> list[Fault]:
+def faults_of(error: ValidationError, model: type[BaseModel], place: Callable[..., str], *, what: str) -> list[Fault]:
     """Put pydantic's findings in forge's words, each with its place."""
     found: dict[tuple[str, ...], list[ErrorDetails]] = {}
     items = error.errors()
@@ -149,7 +147,9 @@ def _fault(
         return Fault(f"Unknown attribute `{path[-1]}` of {what}", where, hint)
     if kind == "missing":
         return Fault(f"{what} needs the attribute `{path[-1]}`", where)
-    if all(item["type"] in _EXPECTED for item in items):
+    if kind == "too_short":
+        message = "must not be empty"
+    elif all(item["type"] in _EXPECTED for item in items):
         message = "must be " + " or ".join(dict.fromkeys(_EXPECTED[item["type"]] for item in items))
     return Fault(f"`{'.'.join(path)}` of {what}: {message[:1].lower()}{message[1:]}", where)
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from forge.analysis.context import location
 from forge.core.artifact import Derived, Source
 from forge.core.label import Label
-from forge.analysis.context import location
 from tests.fakes.workspace import SERVER, FakeWorkspace
 
 COMMAND = "[{}]\nrule = 'command'\nshell = 'x'\nouts = ['o']\n"
+UNLOCKED = "[e]\nrule = 'environment'\ndebs = ['x']\nplatforms = ['amd64']\n"
 ASKING = """
 from forge.api import Attributes, Context, EnvironmentInfo, ImageInfo, Provider, rule
 
@@ -56,7 +57,7 @@ def test_the_versions_of_tools_are_in_their_actions(package: FakeWorkspace) -> N
 
 @pytest.mark.parametrize("known", [{"root": "1", "unpack": "1"}, {"fetch": "1", "root": "1"}])
 def test_a_tool_that_nobody_has_is_an_error(package: FakeWorkspace, known: dict[str, str]) -> None:
-    with pytest.raises(Exception, match="Unknown tool `(fetch|unpack)`"):
+    with pytest.raises(Exception, match=r"Unknown tool `(fetch|unpack)`"):
         package.analyzed(package.load("//toolchains:busybox@amd64"), known)
 
 
@@ -71,8 +72,8 @@ def test_every_fault_is_reported_and_dependents_add_none(package: FakeWorkspace)
 
 
 def test_what_needs_something_unavailable_is_unavailable(package: FakeWorkspace) -> None:
-    package.build("[e]\nrule = 'environment'\ndebs = ['x']\nplatforms = ['amd64']\n" + COMMAND.format("a") + "environment = ':e'\n"
-                  + COMMAND.format("b") + "deps = [':a']\n" + COMMAND.format("c"))  # fmt: skip
+    text = UNLOCKED + COMMAND.format("a") + "environment = ':e'\n" + COMMAND.format("b") + "deps = [':a']\n"
+    package.build(text + COMMAND.format("c"))
     graph = package.analyze("//pkg:all")
     fault = "`//pkg:e@amd64` is not locked: no `e.amd64.deb.toml`"
 
@@ -86,8 +87,7 @@ def test_what_needs_something_unavailable_is_unavailable(package: FakeWorkspace)
 
 
 def test_only_what_was_asked_for_counts_as_skipped(package: FakeWorkspace) -> None:
-    package.build("[e]\nrule = 'environment'\ndebs = ['x']\nplatforms = ['amd64']\ntags = ['manual']\n" + COMMAND.format("a")
-                  + "environment = ':e'\n")  # fmt: skip
+    package.build(UNLOCKED + "tags = ['manual']\n" + COMMAND.format("a") + "environment = ':e'\n")
 
     assert list(map(str, package.analyze("//pkg:all").skipped)) == ["//pkg:a"]
 
@@ -100,7 +100,9 @@ def test_actions_of_one_target_have_names_of_their_own(package: FakeWorkspace) -
 
 
 def test_an_unfinished_environment_cannot_run_anything(package: FakeWorkspace) -> None:
-    package.write("rules/ask.py", ASKING.format("context.run(['x'], environment=EnvironmentInfo(), inputs={}, outputs=['o'])"))
+    package.write(
+        "rules/ask.py", ASKING.format("context.run(['x'], environment=EnvironmentInfo(), inputs={}, outputs=['o'])")
+    )
     package.build("[x]\nrule = 'ask'\n")
 
     assert "runs on `amd64`, its environment is for another" in package.error("//pkg:x", analyze=True)

@@ -11,7 +11,12 @@ COMMAND = "[{}]\nrule = 'command'\nshell = '{}'\nouts = ['o']\ndeps = {}\n"
 
 
 def ask(workspace: FakeWorkspace, expression: str) -> list[str]:
-    for name, text, deps in [("a", "one", "[':b', ':c']"), ("b", "two", "[':d']"), ("c", "three", "[':d']"), ("d", "x", "[]")]:
+    for name, text, deps in [
+        ("a", "one", "[':b', ':c']"),
+        ("b", "two", "[':d']"),
+        ("c", "three", "[':d']"),
+        ("d", "x", "[]"),
+    ]:
         workspace.write(f"parts/{name}", COMMAND.format(name, text, deps))
     workspace.build("".join(path.read_text() for path in sorted((workspace.root / "parts").iterdir())))
     graph = workspace.load("//pkg:all")

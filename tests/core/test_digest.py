@@ -32,7 +32,7 @@ def test_has_the_forms_that_others_want() -> None:
      f"{NOTHING[1:]}/0", f"{NOTHING}/0\n", f"{NOTHING}/{'9' * 5000}"],
 )  # fmt: skip
 def test_refuses_what_is_no_digest(text: str) -> None:
-    with pytest.raises(ValueError, match="digest|digits"):
+    with pytest.raises(ValueError, match=r"digest|digits"):
         Digest.parse(text)
 
 

@@ -17,7 +17,9 @@ def action(*needs: str, root: str = "") -> Action:
     return Action(argv=("x",), inputs=(*inputs, ("source", Source("a.txt"))), root=tree)
 
 
-ACTIONS = ActionGraph({"base": action(), "a": action(root="base"), "b": action("a", "a", root="base"), "c": action()}, {}, {})
+ACTIONS = ActionGraph(
+    {"base": action(), "a": action(root="base"), "b": action("a", "a", root="base"), "c": action()}, {}, {}
+)
 
 
 def test_an_action_depends_on_its_inputs_and_its_root() -> None:
@@ -86,8 +88,6 @@ PLAIN = Target(Label("p", "x"), "command", None, None, {})
     ],
 )
 def test_knows_what_was_asked_for(patterns: list[str], manual: bool, expected: list[str], outright: list[str]) -> None:
-    found, named = requested_labels(
-        parse_patterns(patterns), [MANUAL, PLAIN], lambda label: (label,), manual=manual
-    )
+    found, named = requested_labels(parse_patterns(patterns), [MANUAL, PLAIN], lambda label: (label,), manual=manual)
 
     assert ([label.name for label in found], sorted(label.name for label in named)) == (expected, outright)

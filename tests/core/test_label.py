@@ -144,11 +144,15 @@ def test_what_matches_is_covered(pattern: TargetPattern, label: Label) -> None:
     assert pattern.covers(label.package) or not pattern.matches(label)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a", True), ("a@b=c", True), ("all", False), ("...", False), ("", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a", True), ("a@b=c", True), ("all", False), ("...", False), ("", False)]
+)
 def test_knows_names(name: str, expected: bool) -> None:
     assert is_name(name) is expected
 
 
-@pytest.mark.parametrize(("name", "expected"), [("", True), ("a/b", True), ("a//b", False), ("a b", False), ("a/", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("", True), ("a/b", True), ("a//b", False), ("a b", False), ("a/", False)]
+)
 def test_knows_packages(name: str, expected: bool) -> None:
     assert is_package(name) is expected

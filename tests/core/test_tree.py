@@ -9,7 +9,7 @@ from forge.core.digest import EMPTY, Digest
 from forge.core.tree import Directory, Entry, File, Folder, Symlink, Tree, TreeError, encode_digest, merge, under
 
 A, B = File(Digest.of(b"a")), File(Digest.of(b"b"), True)
-NOTHING = "65336230633434323938666331633134396166626634633839393666623932343237616534316534363439623933346361343935393931623738353262383535"
+NOTHING = EMPTY.hash.encode().hex()
 """The 64 digits of the hash of nothing, as ASCII."""
 
 NAMES = st.sampled_from(["a", "b", "c", "ä", "a-b", "Z"])
@@ -40,12 +40,7 @@ def test_encodes_a_folder_as_the_specification_says() -> None:
         symlinks=(("l", Symlink("a")),),
     )
     digest = f"0a40{NOTHING}"
-    expected = (
-        f"0a47 0a0161 1242{digest}"
-        f"0a49 0a0162 1242{digest} 2001"
-        f"1247 0a0164 1242{digest}"
-        "1a06 0a016c 120161"
-    )
+    expected = f"0a47 0a0161 1242{digest}0a49 0a0162 1242{digest} 20011247 0a0164 1242{digest}1a06 0a016c 120161"
 
     assert directory.encode() == bytes.fromhex(expected)
 
@@ -121,7 +116,7 @@ def test_refuses_entries_that_cannot_be(entries: dict[str, Entry]) -> None:
 
 
 def test_a_folder_cannot_be_a_file_too() -> None:
-    with pytest.raises(TreeError, match="`a` lies below|`a/b` lies below"):
+    with pytest.raises(TreeError, match="`a/b` lies below something"):
         Tree.of({"a": A, "a/b": Folder()})
 
 
@@ -174,7 +169,7 @@ def test_reads_a_tree_that_is_deep_enough() -> None:
 
 
 def test_merging_what_is_equal_changes_nothing() -> None:
-    entries = {"a": A, "b": Folder(), "c": Symlink("a")}
+    entries: dict[str, Entry] = {"a": A, "b": Folder(), "c": Symlink("a")}
 
     assert merge([entries, {}, entries]) == entries
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -82,9 +83,9 @@ class Layout:
 
     def _layer(self, descriptor: dict[str, Any], needles: frozenset[bytes]) -> Layer:
         path = self.blob(descriptor["digest"])
-        opened: IO[bytes] = gzip.open(path) if descriptor["mediaType"] == TAR_GZIP else path.open("rb")  # type: ignore[assignment]
-        with opened as stream:
-            reading = _Tap(stream, needles)
+        with path.open("rb") as file:
+            packed = descriptor["mediaType"] == TAR_GZIP
+            reading = _Tap(gzip.GzipFile(fileobj=file) if packed else file, needles)
             with tarfile.open(fileobj=reading, mode="r|") as archive:
                 members = tuple(_member(archive, info) for info in archive)
             while reading.read(1 << 20):
@@ -99,10 +100,11 @@ class Layout:
         )
 
 
-class _Tap:
+class _Tap(io.RawIOBase):
     """Hands a stream on, hashes it, and looks for texts in it."""
 
-    def __init__(self, stream: IO[bytes], needles: frozenset[bytes]) -> None:
+    def __init__(self, stream: io.BufferedIOBase, needles: frozenset[bytes]) -> None:
+        super().__init__()
         self.stream, self.needles = stream, needles
         self.hash, self.found = hashlib.sha256(), set[bytes]()
         self.tail = b""

@@ -17,7 +17,8 @@ from tests.e2e.layout import CONFIG, INDEX, MANIFEST, TAR, TAR_GZIP, Layer, Memb
 pytestmark = pytest.mark.e2e
 
 SECRET = re.compile(
-    r"(?i)(token|secret|passw(or)?d|api[_-]?key|private[_-]?key|credential)|hf_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE"
+    r"(?i)(token|secret|passw(or)?d|api[_-]?key|private[_-]?key|credential)"
+    r"|hf_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE"
 )
 USER = "65532:65532"
 

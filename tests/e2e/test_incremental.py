@@ -60,7 +60,7 @@ def change(name: str, old: str, new: str) -> Change:
 
 CHANGES: dict[str, tuple[Change, list[str]]] = {
     "a comment of the script": (
-        lambda folder: (folder / PACKAGE / "make_model.py").open("a").write("# A remark.\n") and None,
+        change("targets/tiny_gpt2/make_model.py", "    main()\n", "    main()  # A remark.\n"),
         [MAKE],
     ),
     "the model's seed": (change("targets/tiny_gpt2/BUILD.toml", '"--seed", "0"', '"--seed", "77"'), NEW_MODEL),
@@ -74,7 +74,7 @@ CHANGES: dict[str, tuple[Change, list[str]]] = {
     ),
     "the workspace's name": (change("WORKSPACE.toml", 'name = "forge"', 'name = "other"'), [ASSEMBLE]),
     "a description": (change("targets/tiny_gpt2/BUILD.toml", "Make the checkpoint", "Wire the checkpoint"), []),
-    "a comment of the declarations": (change("targets/tiny_gpt2/BUILD.toml", "[weights]", "# A remark.\n[weights]"), []),
+    "a comment of the declarations": (change("targets/tiny_gpt2/BUILD.toml", "[weights]", "# So.\n[weights]"), []),
     "the cases of the test": (change("targets/tiny_gpt2/smoke.json", "is live", "lives"), []),
 }
 
@@ -114,6 +114,15 @@ def test_a_changed_case_runs_the_test_alone(copy: Forge) -> None:
     assert result.stdout == "//tiny_gpt2:smoke@cpu_llm_trf  PASSED\n"
 
 
+def test_a_test_that_fails_has_a_code_of_its_own_and_says_what_was_wrong(copy: Forge) -> None:
+    edit(copy.cwd / PACKAGE / "smoke.json", '"path": "/healthz", "status": 200', '"path": "/healthz", "status": 418')
+
+    result = copy("test", "//tiny_gpt2:smoke", "--progress=plain", code=3)
+
+    assert result.stdout == "//tiny_gpt2:smoke@cpu_llm_trf  FAILED\n"
+    assert re.search(r"is live.*418", result.stderr)
+
+
 def test_a_temperature_changes_one_layer_of_a_few_hundred_bytes(copy: Forge) -> None:
     layout = Layout(copy.cwd / "forge-out/tiny_gpt2/cpu_llm_trf")
     before = layout.layers
@@ -136,64 +145,78 @@ def test_explain_names_the_input_that_changed(copy: Forge) -> None:
     assert MAKE not in said
 
 
-def lose_blob(home: Path, name: str) -> None:
-    """Delete a blob, and what was unpacked from it."""
-    (home / "cas" / name[:2] / name).unlink()
+def blob(home: Path, name: str) -> Path:
+    """Name a blob's file."""
+    return home / "cas" / name[:2] / name
 
 
-def pick(paths: list[Path]) -> Path:
-    """Take one of many: another with each version of the code, the same one in each run."""
-    assert paths
-    return sorted(paths)[len(paths) // 3]
+def wheel(built: Built) -> Path:
+    """One of the wheels."""
+    lock = (built.forge.checkout / "toolchains/locks/cpu_llm_trf.python.toml").read_text()
+    (name,) = re.findall(r'"h11-[^"]*\.whl"\nsha256 = "([0-9a-f]{64})"', lock)
+    return blob(built.home, name)
 
 
-LOSSES: dict[str, Callable[[Built], None]] = {
-    "a layer": lambda built: lose_blob(built.home, built.layout.layers[-2]["digest"][7:]),
-    "the weights": lambda built: lose_blob(built.home, file_hash(built.weights)),
-    "a wheel": lambda built: lose_blob(
-        built.home,
-        re.findall(
-            r'h11-[^"]*\.whl"\nsha256 = "([0-9a-f]{64})"',
-            (built.forge.checkout / "toolchains/locks/cpu_llm_trf.python.toml").read_text(),
-        )[0],
-    ),
-    "a tree": lambda built: lose_blob(
-        built.home,
-        pick([p for p in (built.home / "closures").iterdir() if (built.home / "cas" / p.name[:2] / p.name).exists()]).name,
-    ),
-    "an entry of the action cache": lambda built: pick(
-        [path for path in (built.home / "ac").rglob("*") if path.is_file()]
-    ).unlink(),
-    "a torn entry of the action cache": lambda built: os.truncate(
-        pick([path for path in (built.home / "ac").rglob("*") if path.is_file()]), 40
-    ),
-    "the folder of the image": lambda built: shutil.rmtree(built.layout.folder.resolve()),
-    "the folder of every tree": lambda built: shutil.rmtree(built.home / "trees"),
-    "a seventh of the action cache": lambda built: [
-        path.unlink() for path in list((built.home / "ac").rglob("*"))[::7] if path.is_file()
-    ]
-    and None,
+def trees(built: Built) -> list[Path]:
+    """A seventh of the descriptions of trees that are there."""
+    names = sorted(path.name for path in (built.home / "closures").iterdir())
+    return [path for path in (blob(built.home, name) for name in names) if path.exists()][::7]
+
+
+def results(built: Built) -> list[Path]:
+    """A seventh of the action cache."""
+    return sorted(path for path in (built.home / "ac").rglob("*") if path.is_file())[::7]
+
+
+LOSSES: dict[str, Callable[[Built], list[Path]]] = {
+    "a layer": lambda built: [blob(built.home, built.layout.layers[-2]["digest"][7:])],
+    "the manifest": lambda built: [blob(built.home, built.first.digest(IMAGE)[7:])],
+    "the weights": lambda built: [blob(built.home, file_hash(built.weights))],
+    "a wheel": lambda built: [wheel(built)],
+    "trees": trees,
+    "results": results,
+    "the folder of the image": lambda built: [built.layout.folder.resolve()],
+    "the folder of every tree": lambda built: [built.home / "trees"],
 }
+OF_OTHERS_TOO = {"trees", "results"}
+"""What the image does not need is not made again: the store holds those of other tests as well."""
 
 
 @pytest.mark.parametrize("what", LOSSES)
 def test_what_is_lost_is_made_or_fetched_again(built: Built, what: str) -> None:
-    before = built.forge("build", IMAGE, CHECKPOINT, FORGE_NO_SNAPSHOT="1").digest(IMAGE)
-    LOSSES[what](built)
+    restore(built)
+    lost = LOSSES[what](built)
+    assert lost
+    for path in lost:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     after = built.forge("build", IMAGE, CHECKPOINT)
 
-    assert before == after.digest(IMAGE)
+    assert built.first.digest(IMAGE) == after.digest(IMAGE)
+    if what not in OF_OTHERS_TOO:
+        assert [path for path in lost if not path.exists()] == []
     assert_sound(built.layout)
     assert built.forge("build", IMAGE, CHECKPOINT, "--output=json").table["actions"]["ran"] == 0
 
 
+def test_a_torn_result_is_no_result(built: Built) -> None:
+    restore(built)
+    torn = results(built)
+    for path in torn:
+        os.truncate(path, path.stat().st_size - 1)
+
+    after = built.forge("build", IMAGE, CHECKPOINT, FORGE_NO_SNAPSHOT="1")
+
+    assert built.first.digest(IMAGE) == after.digest(IMAGE)
+    assert_sound(built.layout)
+
+
 def test_a_damaged_blob_is_made_again_and_kept_for_inspection(built: Built) -> None:
-    built.forge("build", IMAGE, CHECKPOINT, FORGE_NO_SNAPSHOT="1")
+    restore(built)
     digest = built.layout.layers[-2]["digest"]
-    blob = built.home / "cas" / digest[7:9] / digest[7:]
-    blob.chmod(0o644)
-    with blob.open("r+b") as file:
+    damaged = blob(built.home, digest[7:])
+    damaged.chmod(0o644)
+    with damaged.open("r+b") as file:
         file.seek(40)
         byte = file.read(1)[0]
         file.seek(40)
@@ -204,6 +227,12 @@ def test_a_damaged_blob_is_made_again_and_kept_for_inspection(built: Built) -> N
     assert built.first.digest(IMAGE) == after.digest(IMAGE)
     assert re.search(r"warning: `[^`]+` of the store was damaged: making it again\n", after.stderr)
     assert_sound(built.layout)
+
+
+def restore(built: Built) -> None:
+    """Have everything as it should be, and the note by which a second build is quick."""
+    built.forge("build", IMAGE, CHECKPOINT, FORGE_NO_SNAPSHOT="1")
+    built.forge("build", IMAGE, CHECKPOINT)
 
 
 def assert_sound(layout: Layout) -> None:

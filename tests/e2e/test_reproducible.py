@@ -30,7 +30,10 @@ OTHER = {
 
 @pytest.fixture(scope="module")
 def other(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    """The image as another user would build it: another folder and store, one processor, one job, another umask."""
+    """The image as another user would build it: another folder and store, one processor, one job, another umask.
+
+    Everything is fetched first, so that the build itself shows that it needs no network.
+    """
     base = tmp_path_factory.mktemp("other")
     workspace = base / "a/much deeper/folder, with spaces/and-ünicode/workspace"
     copy_workspace(workspace)
@@ -38,7 +41,8 @@ def other(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     if shutil.which("taskset"):
         prefix += ["taskset", "1"]
     forge = Forge(checkout, workspace, {**OTHER, "FORGE_HOME": str(base / "another home")}, tuple(prefix))
-    forge("build", "--jobs=1", IMAGE)
+    forge("fetch", IMAGE)
+    forge("build", "--offline", "--jobs=1", IMAGE)
     yield Layout(workspace / "forge-out/tiny_gpt2/cpu_llm_trf")
     shutil.rmtree(base, ignore_errors=True)
 
@@ -50,7 +54,7 @@ def test_two_builds_from_nothing_make_the_same_image(built: Built, other: Layout
 
 def test_what_the_builder_reads_is_readable_by_others_whatever_the_umask(other: Layout) -> None:
     """An engine of another user, and uid 65532 inside, must be able to read what comes out."""
-    files = [path for path in other.folder.resolve().rglob("*")]
+    files = list(other.folder.resolve().rglob("*"))
 
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in files)
     assert all(path.stat().st_mode & 0o111 == 0o111 for path in files if path.is_dir())

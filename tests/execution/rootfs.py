@@ -15,7 +15,8 @@ from forge.core.action import Action
 from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import Entry, File, Folder, Tree
 from forge.execution.executor import LocalExecutor, Outcome
-from forge.execution.sandbox import find_bwrap
+from forge.execution.materialize import materialize
+from forge.execution.sandbox import Sandbox, find_bwrap
 from forge.execution.store import LocalStore
 
 PYTHON = os.path.realpath(sys.executable)
@@ -77,3 +78,12 @@ class Shell:
         content = self.run(script, inputs, env=env).outputs["text"]
         assert isinstance(content, FileContent)
         return self.store.read(content.digest).decode()
+
+
+def sandbox_command(shell: Shell, script: str, folder: Path, *, network: bool = False) -> list[str]:
+    """Write the command line of a sandbox by hand."""
+    for name in ("build", "build/out", "out", "tmp"):
+        (folder / name).mkdir()
+    root = materialize(shell.store, shell.root)
+    box = Sandbox(root, folder / "build", folder / "out", folder / "tmp", {}, network=network)
+    return box.command(find_bwrap(os.environ), [PYTHON, "-I", "-S", "-c", f"import posix\n{script}"])

@@ -1,24 +1,17 @@
-"""The store through its public face, on real folders."""
+"""The store through its public face: what is put is read back, and never anything else."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from forge.core.digest import Digest
 from forge.core.errors import HostError, MaterialError
-from forge.core.tool import FileContent, TreeContent
-from forge.core.tree import File, Tree
-from forge.execution.action_cache import ActionCache
-from forge.execution.materialize import materialize
 from forge.execution.store import STAMP, LocalStore, MissingBlob
+from tests.execution.damage import FAULTS, flip, unfinished
 from tests.execution.workshop import sha256
 
 HELLO = b"hello\n" * 100
@@ -27,11 +20,6 @@ HELLO = b"hello\n" * 100
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "home")
-
-
-def unfinished(store: LocalStore) -> list[str]:
-    """Names of the files below `tmp`, locks apart."""
-    return [path.name for path in (store.home / "tmp").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def test_what_is_put_is_read_back_by_its_sha256(store: LocalStore) -> None:
@@ -155,25 +143,6 @@ def test_a_link_to_another_device_is_a_copy(store: LocalStore, tmp_path: Path) -
         target.unlink(missing_ok=True)
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def empty_as_by_a_power_cut(path: Path) -> None:
-    os.truncate(path, 0)
-    os.utime(path, (STAMP, STAMP))
-
-
-FAULTS = [flip, truncate, empty_as_by_a_power_cut, Path.unlink]
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_damaged_blob_is_never_read(store: LocalStore, fault: object) -> None:
     digest = store.put(HELLO)
@@ -223,225 +192,6 @@ def test_a_recipe_stands_in_for_a_damaged_file(store: LocalStore) -> None:
     assert b"h" + b"x" * 1000 == store.read(whole)
 
 
-def test_a_newer_store_is_refused(tmp_path: Path) -> None:
-    LocalStore(tmp_path)
-    (tmp_path / "version").write_text("99\n")
-
-    with pytest.raises(HostError, match="schema 99") as error:
-        LocalStore(tmp_path)
-    assert 36 == error.value.exit_code
-    assert "FORGE_HOME" in str(error.value)
-
-
-def test_an_empty_version_file_is_what_a_power_cut_leaves(tmp_path: Path) -> None:
-    (tmp_path / "version").write_text("")
-
-    LocalStore(tmp_path)
-
-    assert "1\n" == (tmp_path / "version").read_text()
-
-
-def test_a_file_in_place_of_the_store_is_a_host_error(tmp_path: Path) -> None:
-    (tmp_path / "home").write_text("")
-
-    with pytest.raises(HostError, match="home"):
-        LocalStore(tmp_path / "home")
-
-
-def write_same(home: Path, count: int) -> None:
-    store = LocalStore(home)
-    for number in range(count):
-        store.put(b"%d" % number * 1000)
-
-
-def test_many_processes_write_the_same_blobs(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=write_same, args=(tmp_path / "home", 100)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-
-    store = LocalStore(tmp_path / "home")
-    assert [0] * 4 == [process.exitcode for process in processes]
-    assert all(store.read(Digest.of(b"%d" % n * 1000)) == b"%d" % n * 1000 for n in range(100))
-
-
-def test_a_limit_on_file_sizes_is_a_host_error_and_leaves_nothing(tmp_path: Path) -> None:
-    script = f"""
-import resource
-from pathlib import Path
-from forge.core.digest import Digest
-from forge.core.errors import HostError
-from forge.execution.store import LocalStore
-store = LocalStore(Path({str(tmp_path)!r}))
-store.scratch.folder
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    store.put(bytes(200_000))
-except HostError as error:
-    print(error.exit_code, {str(tmp_path)!r} in str(error))
-print([path.name for path in store.home.joinpath("tmp").rglob("*") if path.is_file()])
-print(store.read(store.put(b"small")))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_env())
-
-    assert "36 True\n['.lock']\nb'small'\n" == done.stdout, done.stderr
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "forge-test", str(folder)], capture_output=True)
-    if done.returncode:
-        pytest.skip("May not mount a tmpfs")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # stores keep their lock open
-
-
-def test_a_full_disk_is_a_host_error_and_frees_what_was_half_written(small_disk: Path) -> None:
-    store = LocalStore(small_disk)
-    kept = store.put(b"kept")
-    free = os.statvfs(small_disk).f_bavail
-
-    with pytest.raises(HostError, match="No space left") as error:
-        store.put(os.urandom(2 << 20))
-    assert 36 == error.value.exit_code
-    assert str(small_disk) in str(error.value)
-    assert free == os.statvfs(small_disk).f_bavail
-    assert unfinished(store) == []
-    assert b"kept" == store.read(kept)
-    assert b"more" == store.read(store.put(b"more"))
-
-
-def test_a_full_disk_leaves_no_half_of_an_executable_a_recipe_or_a_result(small_disk: Path) -> None:
-    store = LocalStore(small_disk)
-    digest = store.put(bytes(600_000))
-    cache = ActionCache(store)
-
-    with pytest.raises(HostError, match="No space left"):
-        store.sound_path(digest, executable=True)
-    with pytest.raises(HostError, match="No space left"):
-        store.put_recipe(Digest.of(b""), [bytes(600_000)])
-    with pytest.raises(HostError, match="No space left"):
-        cache.put(Digest.of(b"key"), {f"{n:0200}": FileContent(digest) for n in range(4000)})
-    assert unfinished(store) == []
-    assert store.contains(store.put(b"more"))
-
-
-def test_what_a_killed_process_left_is_swept_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
-    script = """
-import sys, time
-from pathlib import Path
-from forge.execution.store import LocalStore
-store = LocalStore(Path(sys.argv[1]))
-with store.writer() as writer:
-    writer.write(b"half")
-    print(store.scratch.folder, flush=True)
-    time.sleep(60)
-"""
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_env()) for _ in range(2)]
-    try:
-        dead, alive = (Path(process.stdout.readline().strip()) for process in processes if process.stdout)
-        processes[0].kill()
-        processes[0].wait()
-        store = LocalStore(tmp_path)
-        store.put(b"x")
-
-        assert not dead.exists()
-        assert alive.is_dir()
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-def test_a_tree_is_made_once_out_of_links(store: LocalStore) -> None:
-    content, tree = two_files(store)
-    folder = materialize(store, content)
-    made = folder.stat().st_ino
-
-    assert made == materialize(store, content).stat().st_ino
-    assert (folder / "a/one").samefile(store.path(Digest.of(b"one")))
-    assert os.access(folder / "two", os.X_OK)
-    assert tree.root.hash == folder.name
-
-
-@pytest.mark.parametrize("change", ["added", "removed", "edited", "folder gone"])
-def test_a_tree_that_was_changed_on_disk_is_made_again(store: LocalStore, change: str) -> None:
-    content, _ = two_files(store)
-    folder = materialize(store, content)
-    if change == "added":
-        (folder / "a/extra").write_text("x")
-    elif change == "removed":
-        (folder / "two").unlink()
-    elif change == "edited":
-        (folder / "a/one").unlink()
-        (folder / "a/one").write_text("ONE")
-    else:
-        (folder / "a/one").unlink()
-        (folder / "a").rmdir()
-
-    again = materialize(LocalStore(store.home), content)
-
-    assert folder == again
-    assert ["a", "a/one", "two"] == sorted(path.relative_to(again).as_posix() for path in again.rglob("*"))
-    assert "one" == (again / "a/one").read_text()
-
-
-@pytest.mark.parametrize("name", ["a/one", "two"])
-def test_a_file_of_a_tree_that_was_changed_in_place_is_found(store: LocalStore, name: str) -> None:
-    content, _ = two_files(store)
-    flip(materialize(store, content) / name)
-    fresh = LocalStore(store.home)
-
-    if name == "a/one":  # the blob itself
-        with pytest.raises(MissingBlob):
-            materialize(fresh, content)
-        fresh.put(b"one")
-    folder = materialize(fresh, content)
-
-    assert (b"one", b"two") == ((folder / "a/one").read_bytes(), (folder / "two").read_bytes())
-
-
-def two_files(store: LocalStore) -> tuple[TreeContent, Tree]:
-    tree = Tree.of({"a/one": File(store.put(b"one")), "two": File(store.put(b"two"), True)})
-    store.put(tree.encoded)
-    return TreeContent(tree.digest, tree.root), tree
-
-
-@pytest.mark.parametrize("damage", ["torn", "empty", "bit", "closure empty", "closure bit"])
-def test_a_damaged_result_is_a_miss_and_a_damaged_note_is_made_again(store: LocalStore, damage: str) -> None:
-    content, _ = two_files(store)
-    key = Digest.of(b"key")
-    cache = ActionCache(store)
-    cache.put(key, {"tree/": content})
-    assert {"tree/": content} == cache.get(key)
-    folder, _, how = damage.rpartition(" ")
-    file = next(path for path in (store.home / ("closures" if folder else "ac")).rglob("*") if path.is_file())
-    data = file.read_bytes()
-    file.write_bytes({"torn": data[:-3], "empty": b"", "bit": data[:-1] + bytes([data[-1] ^ 1])}[how])
-
-    found = ActionCache(LocalStore(store.home)).get(key)
-
-    assert found == ({"tree/": content} if folder else None)
-
-
-@pytest.mark.parametrize("which", [b"one", b"two"])
-def test_a_result_whose_tree_lacks_a_file_is_a_miss(store: LocalStore, which: bytes) -> None:
-    content, _ = two_files(store)
-    key = Digest.of(b"key")
-    ActionCache(store).put(key, {"tree/": content})
-    store.path(Digest.of(which)).unlink()
-
-    assert ActionCache(store).get(key) is None
-
-
 def test_stray_files_in_the_store_do_no_harm(store: LocalStore) -> None:
     store.put(b"x")
     (store.home / "cas" / "README").write_text("")
@@ -450,7 +200,3 @@ def test_stray_files_in_the_store_do_no_harm(store: LocalStore) -> None:
     (store.home / "recipes" / "short").write_text("")
 
     assert {bytes.fromhex(Digest.of(b"x").hash)} == store.present()
-
-
-def _env() -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join(sys.path)}

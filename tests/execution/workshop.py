@@ -158,10 +158,11 @@ class Workshop:
         """Read a built artifact: a file's bytes, or those of a folder's files with their names."""
         content = self.builder.content(run, artifact)
         assert content is not None
+        store = self.builder.store
         if isinstance(content, FileContent):
-            return self.store.read(content.digest)
-        tree = Tree.decode(self.store.read(content.tree))
-        return b"".join(name.encode() + self.store.read(file.digest) for name, file in tree.files())
+            return store.read(content.digest)
+        tree = Tree.decode(store.read(content.tree))
+        return b"".join(name.encode() + store.read(file.digest) for name, file in tree.files())
 
 
 def tool_action(name: str, params: Mapping[str, object], outputs: tuple[str, ...]) -> Action:

@@ -14,7 +14,9 @@ from forge.loading.package import Package, declare
 from forge.loading.table import TomlFile, parse_toml
 from tests.fakes.workspace import FakeWorkspace
 
-LABELS = st.sampled_from([":a", ":b", "//pkg:a", ":a@cpu_llm_trf", "//toolchains:busybox", "//pkg", ":", "//gone:x", "x"])
+LABELS = st.sampled_from(
+    [":a", ":b", "//pkg:a", ":a@cpu_llm_trf", "//toolchains:busybox", "//pkg", ":", "//gone:x", "x"]
+)
 SCALARS = st.one_of(
     LABELS,
     st.sampled_from(["*", "a.txt", "{platform}", "cpu_llm_trf", "$OUT", "x/", "../x", "", "\0", "{", "ä", "amd64"]),
@@ -29,7 +31,9 @@ KEYS = st.sampled_from(
      "image", "cases", "base", "debs", "wheels", "cpu", "trf", "batch_size", "temperature", "nonsense"],
 )  # fmt: skip
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)), max_leaves=5
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
+    max_leaves=5,
 )
 RULES = st.sampled_from(["command", "compose", "environment", "image", "model", "test"])
 GOOD: dict[str, dict[str, object]] = {

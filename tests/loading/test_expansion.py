@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forge.core.label import Label
+from forge.core.label import Label, TargetPattern
 from tests.fakes.workspace import MODEL, SERVER, FakeWorkspace
 
 COMMAND = "[x]\nrule = 'command'\nouts = ['a']\n"
@@ -42,7 +42,10 @@ def test_a_generator_has_an_instance_per_platform(package: FakeWorkspace, globs:
 @pytest.mark.parametrize(
     ("globs", "fault"),
     [
-        ("['cpu_llm_tfr']", "Platform glob `cpu_llm_tfr` of `//pkg:x` matches nothing\n  hint: Did you mean `cpu_llm_trf`?"),
+        (
+            "['cpu_llm_tfr']",
+            "Platform glob `cpu_llm_tfr` of `//pkg:x` matches nothing\n  hint: Did you mean `cpu_llm_trf`?",
+        ),
         ("['*', '!tpu_*']", "Platform glob `!tpu_*` of `//pkg:x` matches nothing"),
         ("['am*']", "Platform glob `am*` of `//pkg:x` matches nothing"),
         ("['gpu_*', '!*']", "`platforms` of `//pkg:x` selects none"),
@@ -78,7 +81,9 @@ def test_name_names_the_instances(package: FakeWorkspace) -> None:
     assert package.requested("//pkg:all") == ["//pkg:gpu_llm_trf-x"]
 
 
-@pytest.mark.parametrize("name", ["{device}", "{target.x}", "{target[0]}", "{", "{}", "", "a b", "{platform:>9}", "all"])
+@pytest.mark.parametrize(
+    "name", ["{device}", "{target.x}", "{target[0]}", "{", "{}", "", "a b", "{platform:>9}", "all"]
+)
 def test_name_must_give_names(package: FakeWorkspace, name: str) -> None:
     package.build(COMMAND + f"platforms = ['gpu_*']\nname = '{name}'\n")
 
@@ -167,7 +172,10 @@ def test_the_most_specific_override_of_an_attribute_wins(package: FakeWorkspace,
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
-        ("cup.batch_size = 2", "`override.cup` of `//pkg:server` matches no selected platform\n  hint: Did you mean `cpu`?"),
+        (
+            "cup.batch_size = 2",
+            "`override.cup` of `//pkg:server` matches no selected platform\n  hint: Did you mean `cpu`?",
+        ),
         ("llama.batch_size = 2", "`override.llama` of `//pkg:server` matches no selected platform"),
         ("client.batch_size = 2", "`override.client` of `//pkg:server` matches no selected platform"),
         ("cpu = 3", "`override` of `//pkg:server` must hold tables"),
@@ -261,7 +269,8 @@ def test_a_platform_that_no_service_has_is_an_error(package: FakeWorkspace) -> N
     package.build(IMAGES.replace('name = "{platform}"', 'platforms = ["gpu_llm_trf"]', 1))
 
     assert package.error("//pkg:images") == (
-        "targets/pkg/BUILD.toml:19: `//pkg:server` has no instance for platform `gpu_llm_trf`\n  hint: It has [cpu_llm_trf]"
+        "targets/pkg/BUILD.toml:19: `//pkg:server` has no instance for platform `gpu_llm_trf`\n"
+        "  hint: It has [cpu_llm_trf]"
     )
 
 
@@ -329,7 +338,9 @@ def test_without_a_platform_a_generator_means_all_of_its_instances(package: Fake
 
 
 def test_an_architecture_serves_all_its_platforms(package: FakeWorkspace) -> None:
-    package.build(COMMAND + "platforms = ['amd64']\n\n[y]\nrule = 'command'\nouts = ['b']\ndeps = [':x']\nplatforms = ['gpu_*']\n")
+    package.build(
+        COMMAND + "platforms = ['amd64']\n\n[y]\nrule = 'command'\nouts = ['b']\ndeps = [':x']\nplatforms = ['gpu_*']\n"
+    )
     target = package.target("//pkg:y@gpu_llm_trf")
 
     assert target.deps[Label("pkg", "x")] == (Label("pkg", "x@amd64"),)
@@ -346,7 +357,9 @@ def test_the_sandbox_s_environment_is_that_of_the_execution_platform(package: Fa
 def test_one_label_for_sandbox_and_image_is_refused_when_it_means_two_things(package: FakeWorkspace) -> None:
     package.build(COMMAND + "platforms = ['arm64']\nshell = 'x'\ndeps = ['//toolchains:busybox']\n")
 
-    assert "`//toolchains:busybox` means one instance for the sandbox and another one beside it" in package.error("//pkg:x")
+    assert "`//toolchains:busybox` means one instance for the sandbox and another one beside it" in package.error(
+        "//pkg:x"
+    )
 
 
 def test_a_service_depends_on_the_environment_of_its_platform(package: FakeWorkspace) -> None:
@@ -378,10 +391,16 @@ def test_override_gives_its_platforms_too(package: FakeWorkspace) -> None:
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
-        ({Label("pkg", "wieghts"): Label("pkg", "weights")}, "Unknown target `//pkg:wieghts`\n  hint: Did you mean `weights`?"),
+        (
+            {Label("pkg", "wieghts"): Label("pkg", "weights")},
+            "Unknown target `//pkg:wieghts`\n  hint: Did you mean `weights`?",
+        ),
         ({Label("gone", "x"): Label("pkg", "weights")}, "Unknown package `//gone`"),
         ({Label("pkg", "checkpoint"): Label("pkg", "x")}, "Unknown target `//pkg:x`"),
-        ({Label("pkg", "checkpoint"): Label("pkg", "weights")}, "depend on each other: `//pkg:weights` -> `//pkg:weights`"),
+        (
+            {Label("pkg", "checkpoint"): Label("pkg", "weights")},
+            "depend on each other: `//pkg:weights` -> `//pkg:weights`",
+        ),
     ],
 )
 def test_override_of_what_is_not_there_is_an_error(
@@ -391,3 +410,29 @@ def test_override_of_what_is_not_there_is_an_error(
     package.overrides = override
 
     assert fault in package.error("//pkg:weights")
+
+
+def test_override_of_something_broken_tells_what_is_broken(package: FakeWorkspace) -> None:
+    package.build(MODEL)
+    package.build("x = 3", "broken")
+    package.overrides = {Label("broken", "x"): Label("pkg", "weights")}
+
+    assert package.error("//pkg:weights").startswith("targets/broken/BUILD.toml:1: `x` must be a table")
+
+
+def test_images_carry_the_files_of_the_runtime(package: FakeWorkspace) -> None:
+    package.build(MODEL)
+    package.write("forge_runtime/backends/trf.py")
+    package.write("forge_runtime/notes.txt")
+
+    assert [each.path for each in package.load("//pkg:all").runtime] == [
+        "forge_runtime/backends/trf.py", "forge_runtime/harness.py",
+    ]  # fmt: skip
+
+
+def test_without_a_runtime_there_are_no_files_of_it(package: FakeWorkspace) -> None:
+    package.build(MODEL)
+    loader = package.loader()
+    loader.runtime_folder = None
+
+    assert loader.load([TargetPattern("package", "pkg")]).runtime == ()

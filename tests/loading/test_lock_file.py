@@ -44,10 +44,20 @@ def test_a_lock_that_cannot_be_read_names_its_place(workspace: FakeWorkspace, te
 
 def test_two_environments_of_one_platform_have_locks_of_their_own(workspace: FakeWorkspace) -> None:
     text = "rule = 'environment'\nwheels = ['numpy']\nplatforms = ['{}']\n"
-    workspace.build("".join(f"[{name}]\n{text.format(name.partition('_')[2])}" for name in ("a_client", "b_client", "c_amd64")))
+    workspace.build(
+        "".join(f"[{name}]\n{text.format(name.partition('_')[2])}" for name in ("a_client", "b_client", "c_amd64"))
+    )
 
     targets = workspace.load("//pkg:all").targets.values()
 
     assert sorted(each.name for target in targets for each in target.lock_requests) == [
         "a_client.client.python", "b_client.client.python", "c_amd64.amd64.python",
     ]  # fmt: skip
+
+
+def test_instances_of_one_architecture_share_a_lock(workspace: FakeWorkspace) -> None:
+    workspace.build(ENVIRONMENT.replace('"amd64"', '"*_trf"'))
+    workspace.lock("targets/pkg/locks/env.amd64.deb.toml", "deb", "amd64", "bash", "dash", "-perl")
+    one, other = workspace.load("//pkg:env").targets.values()
+
+    assert one.locks["env.amd64.deb"] is other.locks["env.amd64.deb"]

@@ -219,7 +219,10 @@ def test_finds_the_lines_of_keys_between_texts_and_lists_of_many_lines(workspace
 @pytest.mark.parametrize(
     ("patterns", "expected"),
     [
-        ("//pgk:x", "Unknown package `//pgk` of `//pgk:x`: there is no `targets/pgk/BUILD.toml`\n  hint: Did you mean `pkg`?"),
+        (
+            "//pgk:x",
+            "Unknown package `//pgk` of `//pgk:x`: there is no `targets/pgk/BUILD.toml`\n  hint: Did you mean `pkg`?",
+        ),
         ("//pgk:all", "Unknown package `//pgk` of `//pgk:all`"),
         ("//pkg/...", ""),
         ("//none/...", "No package matches `//none/...`\n  hint: A package is a folder with a BUILD.toml"),
@@ -300,7 +303,9 @@ def test_a_target_taken_away_with_its_package_is_not_read(workspace: FakeWorkspa
 def test_the_package_toolchains_is_taken(workspace: FakeWorkspace) -> None:
     workspace.build("[x]\nrule = 'command'\nouts = ['a']\n", "toolchains")
 
-    assert workspace.error("//...").startswith("targets/toolchains/BUILD.toml: The package `//toolchains` is forge's own")
+    assert workspace.error("//...").startswith(
+        "targets/toolchains/BUILD.toml: The package `//toolchains` is forge's own"
+    )
 
 
 def test_wildcards_skip_what_is_manual(workspace: FakeWorkspace) -> None:

@@ -77,7 +77,10 @@ def test_a_rule_of_two_names_in_its_module_is_one_rule(workspace: FakeWorkspace)
 def test_a_rule_imported_from_elsewhere_is_not_the_module_s(workspace: FakeWorkspace, tmp_path: Path) -> None:
     workspace.write("rules/greet.py", GREET)
     module = workspace.rules["greet"].analyze.__module__
-    workspace.write("rules/other.py", f"from {module} import analyze\nclass Odd:\n    def __getattr__(self, name): return 3\nodd = Odd()\n")
+    workspace.write(
+        "rules/other.py",
+        f"from {module} import analyze\nclass Odd:\n    def __getattr__(self, name): return 3\nodd = Odd()\n",
+    )
 
     assert workspace.rules["greet"].place == f"{workspace.root}/rules/greet.py"
 
@@ -140,7 +143,8 @@ def test_nested_attributes_have_hints_of_their_own(workspace: FakeWorkspace) -> 
     workspace.build("[x]\nrule = 'greet'\n\n[x.inner]\nwidht = 3\n\n[y]\nrule = 'greet'\nword = { widht = 3 }\n")
 
     assert workspace.error("//pkg:x") == (
-        "targets/pkg/BUILD.toml:5: Unknown attribute `widht` of `greet` target `//pkg:x`\n  hint: Did you mean `width`?\n"
+        "targets/pkg/BUILD.toml:5: Unknown attribute `widht` of `greet` target `//pkg:x`\n"
+        "  hint: Did you mean `width`?\n"
         "targets/pkg/BUILD.toml:9: `word` of `greet` target `//pkg:y`: must be text"
     )
 
@@ -163,8 +167,10 @@ def test_an_error_in_a_module_names_its_line(workspace: FakeWorkspace, text: str
     with pytest.raises(LoadError) as caught:
         _ = workspace.rules
 
-    assert str(caught.value).replace(":1: SyntaxError: source", ": SyntaxError: source").startswith(
-        f"{workspace.root}/rules/bad.py{expected}"
+    assert (
+        str(caught.value)
+        .replace(":1: SyntaxError: source", ": SyntaxError: source")
+        .startswith(f"{workspace.root}/rules/bad.py{expected}")
     )
     assert set(sys.modules) == before
 
@@ -174,7 +180,10 @@ def test_an_error_in_a_module_names_its_line(workspace: FakeWorkspace, text: str
     [
         (GREET.replace("Attrs)\ndef", "dict)\ndef"), "Attributes of rule `greet` must be a class of `Attributes`"),
         (GREET.replace("word: str", "word: Missing"), "Attributes of rule `greet`: name 'Missing' is not defined"),
-        (GREET.replace("word: str", "name: str"), "Rule `greet` cannot have the attributes [name]: every target has them"),
+        (
+            GREET.replace("word: str", "name: str"),
+            "Rule `greet` cannot have the attributes [name]: every target has them",
+        ),
         (
             GREET.replace("Attrs)\ndef", "Attrs, platforms_from='words')\ndef"),
             "Rule `greet` has no attribute `words` to take platforms from\n  hint: Did you mean `word`?",
@@ -191,7 +200,9 @@ def test_a_rule_that_cannot_work_is_refused(workspace: FakeWorkspace, text: str,
 
 
 def test_a_rule_that_returns_nothing_is_an_error(workspace: FakeWorkspace) -> None:
-    workspace.write("rules/greet.py", GREET.replace('return Provider({"word": context.write("word", attrs.word)})', "pass"))
+    workspace.write(
+        "rules/greet.py", GREET.replace('return Provider({"word": context.write("word", attrs.word)})', "pass")
+    )
     workspace.build("[x]\nrule = 'greet'\n")
 
     assert workspace.error("//pkg:x", analyze=True).startswith(

@@ -114,4 +114,6 @@ def test_remembers_what_it_looked_at(package: FakeWorkspace) -> None:
     folder = package.root / "targets/pkg"
     looked_at = {str(folder / name) for name in ("BUILD.toml", "a.txt", "d/e.txt")}
 
-    assert looked_at <= package.reader.files.keys() and {str(folder), str(folder / "d")} <= package.reader.folders.keys()
+    assert (
+        looked_at <= package.reader.files.keys() and {str(folder), str(folder / "d")} <= package.reader.folders.keys()
+    )

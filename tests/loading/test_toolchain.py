@@ -27,7 +27,12 @@ def test_a_new_device_is_one_new_file_and_no_other_edit(workspace: FakeWorkspace
     platform = workspace.target("//pkg:server@orin_llm_llama").platform
 
     assert platform is not None
-    assert (platform.arch, platform.device, platform.accelerator, platform.backend) == ("arm64", "orin", "orin", "llama")
+    assert (platform.arch, platform.device, platform.accelerator, platform.backend) == (
+        "arm64",
+        "orin",
+        "orin",
+        "llama",
+    )
 
 
 def test_a_device_s_environment_is_a_target(workspace: FakeWorkspace) -> None:
@@ -109,11 +114,21 @@ def test_the_folder_by_another_name_is_read_once(workspace: FakeWorkspace) -> No
             "toolchains/a.toml", "[device]\narch = 'amd64'\n['p q']\nbase = 'x'\n",
             "toolchains/a.toml:3: `p q` cannot be the name of a platform",
         ),
-        ("toolchains/a.toml", "[device]\narch = 'amd64'\n[p]\nbsae = 'x'\n", "toolchains/a.toml:3: `p` needs the attribute `base`\n"
-            "toolchains/a.toml:4: Unknown attribute `bsae` of `p`\n  hint: Did you mean `base`?"),
+        (
+            "toolchains/a.toml", "[device]\narch = 'amd64'\n[p]\nbsae = 'x'\n",
+            "toolchains/a.toml:3: `p` needs the attribute `base`\n"
+            "toolchains/a.toml:4: Unknown attribute `bsae` of `p`\n  hint: Did you mean `base`?",
+        ),
         ("toolchains/backends.toml", "x = 3\n", "toolchains/backends.toml:1: `x` must be a table"),
         (
-            "toolchains/backends.toml", "[x]\nmodule = 'x'\nformats = ['y']\n[x.params]\nn = { type = 'int', default = 'a' }\n",
+            "toolchains/backends.toml",
+            "[x]\nmodule = 'x'\nformats = []\n[x.params.n]\ntype = 'int'\ndefault = 1\nmin = 1\n",
+            "toolchains/backends.toml:3: `formats` of `x`: must not be empty\n"
+            "toolchains/backends.toml:7: Unknown attribute `min` of `x`",
+        ),
+        (
+            "toolchains/backends.toml",
+            "[x]\nmodule = 'x'\nformats = ['y']\n[x.params]\nn = { type = 'int', default = 'a' }\n",
             "toolchains/backends.toml:5: Default of `n` must be a whole number, not `a`",
         ),
     ],

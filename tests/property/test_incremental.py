@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from forge.core.artifact import Artifact, Derived, Source
 from tests.execution.workshop import Workshop
 
-FAST = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+FAST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 KINDS = ("join", "count")
 FORMS = ("out", "folder/")
 

@@ -26,7 +26,9 @@ def variables(workspace: FakeWorkspace) -> dict[str, str]:
 
 
 def test_argv_has_a_word_for_each_file(package: FakeWorkspace) -> None:
-    package.build(HEAD + "srcs = ['*.txt']\ndeps = ['//dep:d']\nargv = ['cat', '$SRCS', '$DEPS', '-o$OUT']\nouts = ['o']\n")
+    package.build(
+        HEAD + "srcs = ['*.txt']\ndeps = ['//dep:d']\nargv = ['cat', '$SRCS', '$DEPS', '-o$OUT']\nouts = ['o']\n"
+    )
 
     assert argv(package) == (
         "cat", "targets/pkg/a.txt", "targets/pkg/b.txt", "dep/d/one", "dep/d/many", "-oout/o",

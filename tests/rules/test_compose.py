@@ -34,7 +34,11 @@ def test_bakes_its_configuration(package: FakeWorkspace) -> None:
         "backend": "transformers",
         "model": {"name": "pkg", "path": "/models/pkg", "format": "safetensors"},
         "server": {
-            "name": "//pkg:server", "handler": "handler.py", "app_dir": "/opt/forge/app", "host": "0.0.0.0", "port": 4000,
+            "name": "//pkg:server",
+            "handler": "handler.py",
+            "app_dir": "/opt/forge/app",
+            "host": "0.0.0.0",
+            "port": 4000,
         },
         "params": {"batch_size": 1, "do_sample": False, "precision": "fp16", "temperature": 2.0},
     }  # fmt: skip
@@ -46,13 +50,16 @@ def test_a_changed_parameter_changes_the_configuration_and_nothing_else(package:
     package.build(SERVER + "\n[server.params]\ntemperature = 0.6\n")
     after = package.analyze("//pkg:server").actions
 
-    assert [name for name in before | after if before.get(name) != after.get(name)] == [f"{LABEL}#Write"]
+    assert [name for name in {**before, **after} if before.get(name) != after.get(name)] == [f"{LABEL}#Write"]
 
 
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        ("batchsize = 2", "backend `trf` takes no `batchsize`, it takes [batch_size, temperature, do_sample, precision]"),
+        (
+            "batchsize = 2",
+            "backend `trf` takes no `batchsize`, it takes [batch_size, temperature, do_sample, precision]",
+        ),
         ("batch_size = 'two'", "`batch_size` must be a whole number, not `two`"),
         ("batch_size = 1.0", "`batch_size` must be a whole number, not `1.0`"),
         ("batch_size = true", "`batch_size` must be a whole number, not `true`"),
@@ -90,7 +97,10 @@ def test_takes_what_only_sounds_like_a_secret(package: FakeWorkspace, name: str)
 
 
 def test_takes_the_format_that_the_backend_loads_best(package: FakeWorkspace) -> None:
-    package.write("devices/backends.toml", "[trf]\nmodule = 'm'\nformats = ['gguf', 'safetensors']\n[llama]\nmodule = 'l'\nformats = ['gguf']\n")
+    package.write(
+        "devices/backends.toml",
+        "[trf]\nmodule = 'm'\nformats = ['gguf', 'safetensors']\n[llama]\nmodule = 'l'\nformats = ['gguf']\n",
+    )
     package.build(SERVER)
 
     assert config(package.analyze("//pkg:server"))["model"]["format"] == "safetensors"
@@ -101,7 +111,7 @@ def test_no_format_that_fits_names_both_sides_and_the_remedy(package: FakeWorksp
 
     assert package.error("//pkg:server", analyze=True) == (
         "targets/pkg/BUILD.toml:11: Backend `llama` of `//pkg:server@cpu_llm_llama` loads [gguf], "
-        "`models` offers [safetensors]\n  hint: Add a `convert` target with `format = \"gguf\"` to `models`"
+        '`models` offers [safetensors]\n  hint: Add a `convert` target with `format = "gguf"` to `models`'
     )
 
 
@@ -148,7 +158,11 @@ def test_files_keep_their_folders_below_the_package(package: FakeWorkspace, fold
     package.write(f"{base}/data/words.txt")
     package.build(SERVER + "data = ['data/*']\n", folder)
     graph = package.analyze(f"//{folder}:server")
-    (tree,) = [each for name, each in graph.actions.items() if "server" in name and each.description.startswith("Gather handler")]
+    (tree,) = [
+        each
+        for name, each in graph.actions.items()
+        if "server" in name and each.description.startswith("Gather handler")
+    ]
 
     assert json.loads(tree.argv[-1])["place"] == {"0000": "data/words.txt", "0001": "handler.py"}
     assert tree.inputs == (("0000", Source(f"{base}/data/words.txt")), ("0001", Source(f"{base}/handler.py")))

@@ -29,7 +29,9 @@ def params(workspace: FakeWorkspace, mnemonic: str = "Image") -> Any:
 
 def test_layers_stand_in_the_order_of_churn(package: FakeWorkspace) -> None:
     actions = package.analyze(IMAGE).actions
-    layers = [action for action in actions.values() if action.owner == Label.parse(IMAGE) and action.mnemonic == "Layer"]
+    layers = [
+        action for action in actions.values() if action.owner == Label.parse(IMAGE) and action.mnemonic == "Layer"
+    ]
 
     assert [(each.tool, json.loads(each.argv[-1])["place"]["content"]) for each in layers] == [
         ("layer", ""), ("layer", ""), ("model_layers", "models/pkg"), ("layer", "opt/forge/runtime"),
@@ -49,7 +51,9 @@ def test_the_image_is_its_layers_and_nothing_else(package: FakeWorkspace) -> Non
 def test_describes_the_image(package: FakeWorkspace) -> None:
     found = params(package)
 
-    assert {key: found[key] for key in ("architecture", "user", "entrypoint", "workdir", "ports", "ref", "created")} == {
+    assert {
+        key: found[key] for key in ("architecture", "user", "entrypoint", "workdir", "ports", "ref", "created")
+    } == {
         "architecture": "amd64",
         "user": "65532:65532",
         "entrypoint": ["/usr/bin/python3", "-m", "forge_runtime"],
@@ -88,7 +92,9 @@ def test_a_default_name_has_no_sign_that_a_tag_cannot_have(package: FakeWorkspac
     assert isinstance(found, ImageInfo) and found.ref == "acme/pkg:images_cpu_llm_trf"
 
 
-@pytest.mark.parametrize(("repository", "tag"), [("acme corp", "x"), ("acme", "-x"), ("acme/", "x"), ("acme", "x" * 129)])
+@pytest.mark.parametrize(
+    ("repository", "tag"), [("acme corp", "x"), ("acme", "-x"), ("acme/", "x"), ("acme", "x" * 129)]
+)
 def test_a_name_that_no_registry_takes_is_an_error(package: FakeWorkspace, repository: str, tag: str) -> None:
     package.settings |= {"repository": repository, "tag": tag}
 
@@ -110,7 +116,9 @@ def test_needs_one_service_a_platform(package: FakeWorkspace, apps: str, expecte
 
 
 def test_needs_a_service(package: FakeWorkspace) -> None:
-    package.build(IMAGES.replace('[":server"]', '[":checkpoint"]').replace('name = "{platform}"', 'platforms = ["cpu_llm_trf"]'))
+    package.build(
+        IMAGES.replace('[":server"]', '[":checkpoint"]').replace('name = "{platform}"', 'platforms = ["cpu_llm_trf"]')
+    )
 
     assert "`//pkg:checkpoint` gives files, `image` target `//pkg:images@cpu_llm_trf` needs a composed service" in (
         package.error("//pkg:images", analyze=True)

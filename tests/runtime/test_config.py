@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from forge_runtime.config import Config, ModelConfig, Params, ServerConfig, load, parse
 from forge_runtime.error import ConfigError
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from forge_runtime import BaseServer
 from forge_runtime.config import ServerConfig
 from forge_runtime.error import HandlerError

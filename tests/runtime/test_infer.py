@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
+
 from forge_runtime import BaseServer, Request, RequestError, Sampling
 from forge_runtime.config import Params
-
 from tests.runtime.fake import Client, FakeBackend, make_config, serving
 
 

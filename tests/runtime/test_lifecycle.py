@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import forge_runtime
 import pytest
-from forge_runtime import LoadError
 
+import forge_runtime
+from forge_runtime import LoadError
 from tests.runtime.fake import Client, FakeBackend, Reply, make_config, serving, wait_for
 
 RUNTIME = Path(forge_runtime.__file__).parents[1]

@@ -11,11 +11,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+
 from forge_runtime import Generation, LoadError, RequestError, Sampling  # noqa: E402
 from forge_runtime.backends.transformers import TransformersBackend  # noqa: E402
 from forge_runtime.config import ModelConfig, Params  # noqa: E402
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
-
 from tests.runtime.fake import make_config, serving  # noqa: E402
 
 POSITIONS = 64

@@ -45,7 +45,8 @@ def test_a_full_disk_is_named_and_what_was_finished_is_kept(code: Path, home: Pa
     forge = Forge(code, workspace, {"FORGE_HOME": str(disk)})
     small = " ".join(forge.line(["build", "//a:small"]))
     large = " ".join(forge.line(["build", "//a:large"]))
-    script = f'{SCRIPT}{large}; echo "code $?"; {small}; echo "code $?"; mount -o remount,size=64m "$1"; {large}; echo "code $?"'
+    script = SCRIPT + f'{large}; echo "code $?"; {small}; echo "code $?"\n'
+    script += f'mount -o remount,size=64m "$1"; {large}; echo "code $?"\n'
     line = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(disk), str(seed)]
     if os.geteuid() == 0:
         line.remove("--user")

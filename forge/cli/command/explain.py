@@ -19,18 +19,19 @@ Examples:
   forge explain //tiny_gpt2:cpu_llm_trf --all""",
 )
 @click.argument("patterns", nargs=-1, required=True)
-@click.option("--all", "everything", is_flag=True, help="Every action that ever ran here, not those of the latest build alone.")
+@click.option("--all", "everything", is_flag=True, help="Every action, not those of the latest build alone.")
 def command(patterns: tuple[str, ...], everything: bool) -> int:
     """Say which field or input made each action of a target run."""
     session = Session(working_folder(), os.environ)
     graph = session.load(session.patterns(patterns))
     actions = session.analyze(graph)
-    artifacts = [art for label in graph.requested if label in actions.providers for art in outputs_of(actions, label).values()]
+    labels = [label for label in graph.requested if label in actions.providers]
+    artifacts = [artifact for label in labels for artifact in outputs_of(actions, label).values()]
     names = actions.closure(artifacts)
     runs = {name: session.traces.last_run(name) for name in names}
     builds = [run[0] for run in runs.values() if run]
     if not builds:
-        click.echo(f"None of {len(names)} actions has run in this workspace: all came from the cache, or nothing was built")
+        click.echo(f"None of {len(names)} actions has run in this workspace: nothing was built, or all was cached")
         return 0
     latest = max(builds)
     shown = 0

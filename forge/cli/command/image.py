@@ -32,7 +32,14 @@ def command() -> None:
 
 @command.command(context_settings=CONTEXT)
 @click.argument("label")
-@click.option("--format", "form", type=click.Choice(["oci", "docker"]), default="oci", show_default=True, help="Form of the archive.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["oci", "docker"]),
+    default="oci",
+    show_default=True,
+    help="Form of the archive.",
+)
 @click.option("--to", required=True, metavar="PATH|-", help="File to write, or - for standard output.")
 @click.option("--ref", help="Name and tag in the archive [default: the image's own].")
 @build_options
