@@ -6,17 +6,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from forge.cli.console import Console
 from forge.cli.eventlog import EventLog
 from forge.cli.options import merged, overrides, working_folder
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
-from forge.core.artifact import Artifact
+from forge.core.artifact import Artifact, Derived
 from forge.core.errors import ActionFailed, ForgeError, NoTestsError, TestsFailed
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
@@ -24,11 +24,12 @@ from forge.core.label import Label
 from forge.core.provider import ImageInfo
 from forge.core.target import TargetGraph
 from forge.core.tool import Content, FileContent
-from forge.core.tree import Tree
 from forge.execution import snapshot
 from forge.execution.builder import Builder
+from forge.execution.materialize import evidence as tree_evidence
 from forge.execution.output import publish
 from forge.execution.scheduler import Run
+from forge.loading.reader import signature
 
 
 def settings_of(flags: Mapping[str, Any]) -> Settings:
@@ -67,13 +68,8 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
             builder = session.builder(settings, listen)
             wanted = {label: outputs_of(actions, label) for label in graph.requested if label in actions.providers}
             run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
-            links: dict[str, str] = {}
-            blobs: dict[str, int] = {}
-            reports = [
-                _report(session, builder, run, actions, label, wanted[label], links, blobs)
-                for label in graph.requested
-                if label in wanted
-            ]
+            evidence = Evidence()
+            reports = _reports(session, builder, run, actions, wanted, evidence)
         finally:
             session.save()
         seconds = time.monotonic() - begun
@@ -85,11 +81,43 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
         elif failure is None:
-            _save_snapshot(session, flags, unchanged, links, blobs)
+            _save_snapshot(session, flags, unchanged, evidence)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:
         raise failure
     return 0
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What shows, with `stat` alone, that outputs are as they were."""
+
+    links: dict[str, str] = field(default_factory=dict)
+    blobs: dict[str, int] = field(default_factory=dict)
+    """Files of the store, with their sizes."""
+    folders: dict[str, int] = field(default_factory=dict)
+    """Folders of the store, with their times."""
+
+
+def _reports(
+    session: Session,
+    builder: Builder,
+    run: Run,
+    actions: ActionGraph,
+    wanted: Mapping[Label, Mapping[str, Artifact]],
+    evidence: Evidence,
+) -> list[TargetReport]:
+    ran = actions.reached(run.ran)
+    reports = []
+    for label, outputs in wanted.items():
+        found = {name: builder.content(run, artifact) for name, artifact in outputs.items()}
+        contents = {name: content for name, content in found.items() if content is not None}
+        if len(contents) < len(found):
+            reports.append(TargetReport(label, "failed"))
+            continue
+        own = {artifact.action for artifact in outputs.values() if isinstance(artifact, Derived)}
+        reports.append(_report(session, label, contents, "cached" if own.isdisjoint(ran) else "built", evidence))
+    return reports
 
 
 def outputs_of(actions: ActionGraph, label: Label) -> dict[str, Artifact]:
@@ -111,27 +139,26 @@ def only_tests(session: Session, graph: TargetGraph) -> TargetGraph:
 
 def _report(
     session: Session,
-    builder: Builder,
-    run: Run,
-    actions: ActionGraph,
     label: Label,
-    outputs: Mapping[str, Artifact],
-    links: dict[str, str],
-    blobs: dict[str, int],
+    contents: Mapping[str, Content],
+    status: Literal["built", "cached"],
+    evidence: Evidence,
 ) -> TargetReport:
-    names = set(actions.closure(outputs.values()))
-    if not names <= run.contents.keys():
-        return TargetReport(label, "failed")
-    contents = {name: content for name, art in outputs.items() if (content := builder.content(run, art)) is not None}
     digest, size = _identity(session, contents)
     paths = []
     for name, content in contents.items():
-        if name:
-            link, target = publish(session.store, session.root, f"{label.package}/{name}".lstrip("/"), content)
-            links[str(link)] = str(target)
-            paths.append(link.relative_to(session.root).as_posix())
-        blobs.update(_blobs(session, content))
-    return TargetReport(label, "built" if names & set(run.ran) else "cached", digest, size, tuple(paths))
+        if not name:
+            continue
+        link, target = publish(session.store, session.root, f"{label.package}/{name}".lstrip("/"), content)
+        evidence.links[str(link)] = str(target)
+        paths.append(link.relative_to(session.root).as_posix())
+        if isinstance(content, FileContent):
+            evidence.blobs[str(target)] = content.digest.size
+        else:
+            files, folders = tree_evidence(session.store, content)
+            evidence.blobs.update(files)
+            evidence.folders.update(folders)
+    return TargetReport(label, status, digest, size, tuple(paths))
 
 
 def _identity(session: Session, contents: Mapping[str, Content]) -> tuple[str, int]:
@@ -144,16 +171,6 @@ def _identity(session: Session, contents: Mapping[str, Content]) -> tuple[str, i
         digest = content.digest if isinstance(content, FileContent) else content.root
         return digest.oci, digest.size
     return "", 0
-
-
-def _blobs(session: Session, content: Content) -> Iterable[tuple[str, int]]:
-    store = session.store
-    digests = [content.digest] if isinstance(content, FileContent) else [content.tree]
-    if not isinstance(content, FileContent):
-        digests += [file.digest for _, file in Tree.decode(store.read(content.tree)).files()]
-    for digest in digests:
-        if store.path(digest).exists():
-            yield str(store.path(digest)), digest.size
 
 
 def _failure(run: Run, actions: ActionGraph) -> ForgeError | None:
@@ -199,18 +216,14 @@ def _say(outcome: Outcome, form: str, console: Console) -> None:
     console.line(outcome.summary)
 
 
-def _save_snapshot(
-    session: Session, flags: Mapping[str, Any], outcome: Outcome, links: dict[str, str], blobs: dict[str, int]
-) -> None:
+def _save_snapshot(session: Session, flags: Mapping[str, Any], outcome: Outcome, evidence: Evidence) -> None:
     argv = sys.argv[1:]
     files = dict(session.reader.files)
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        if name.partition(".")[0] in ("forge",) and path and path not in files:
-            from forge.loading.reader import signature
-
+        if name.partition(".")[0] == "forge" and path and path not in files:
             files[path] = signature(path)
-    folders = dict(session.reader.folders)
+    folders = {**session.reader.folders, **evidence.folders}
     cas = session.store.home / "cas"
     for folder in [*(cas / name for name in os.listdir(cas)), cas, session.store.home / "recipes"]:
         folders[str(folder)] = os.stat(folder).st_mtime_ns
@@ -224,7 +237,7 @@ def _save_snapshot(
         started=session.started,
         files=files,
         folders=folders,
-        blobs=blobs,
-        links=links,
+        blobs=evidence.blobs,
+        links=evidence.links,
         said={"stdout": stdout, "stderr": "" if quiet else notes + outcome.summary + "\n"},
     )

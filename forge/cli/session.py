@@ -26,7 +26,7 @@ from forge.core.target import TargetGraph
 from forge.execution.action_cache import ActionCache
 from forge.execution.builder import Builder
 from forge.execution.executor import LocalExecutor
-from forge.execution.home import home_folder
+from forge.execution.home import home_folder, host_errors
 from forge.execution.sandbox import find_bwrap
 from forge.execution.scheduler import Scheduler
 from forge.execution.snapshot import state_folder
@@ -101,7 +101,8 @@ class Session:
     def state(self) -> Path:
         """The folder with what forge notes about this workspace."""
         folder = Path(state_folder(str(self.store.home), str(self.root)))
-        folder.mkdir(parents=True, exist_ok=True)
+        with host_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @cached_property

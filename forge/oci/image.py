@@ -111,4 +111,3 @@ def _read_layer(check: Check, store: BlobStore, given: Content, described: Conte
     if layer and layer.digest != given.digest:
         check.fault(f"The descriptor is of {layer.digest.oci}, the layer is {given.digest.oci}")
     return layer
-

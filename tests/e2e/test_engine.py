@@ -56,7 +56,11 @@ def container(loaded: str) -> Iterator[Container]:
     name = run("docker", "run", "--detach", *options, loaded).strip()
     found = Container(name, service)
     try:
-        service.wait(lambda: found.inspect()["State"]["Running"])
+        try:
+            service.wait(lambda: found.inspect()["State"]["Running"])
+        except AssertionError as error:
+            logs = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=False)
+            raise AssertionError(f"{error}\n{logs.stdout}{logs.stderr}") from error
         yield found
     finally:
         run("docker", "rm", "--force", "--volumes", name)
