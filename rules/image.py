@@ -82,6 +82,8 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
         "env": [f"{name}={value}" for name, value in app.environ],
         "entrypoint": list(_ENTRYPOINT),
         "workdir": f"/{_APP}",
+        # Root is read-only: what needs a scratch file finds a volume there, also where nobody mounts a tmpfs.
+        "volumes": ["/tmp"],
         "ports": [f"{app.port}/tcp"],
         "labels": dict(sorted(attrs.labels.items())),
         "annotations": {

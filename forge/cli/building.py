@@ -21,7 +21,7 @@ from forge.core.errors import ActionFailed, ForgeError, NoTestsError, TestsFaile
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
-from forge.core.provider import ImageInfo
+from forge.core.provider import ImageInfo, TestInfo
 from forge.core.target import TargetGraph
 from forge.core.tool import Content, FileContent
 from forge.execution import snapshot
@@ -66,7 +66,8 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     with console, session.locked(settings):
         try:
             builder = session.builder(settings, listen)
-            wanted = {label: outputs_of(actions, label) for label in graph.requested if label in actions.providers}
+            labels = [label for label in graph.requested if label in actions.providers]
+            wanted = {label: outputs_of(actions, label, tests=tests) for label in labels}
             run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
             evidence = Evidence()
             reports = _reports(session, builder, run, actions, wanted, evidence)
@@ -120,9 +121,13 @@ def _reports(
     return reports
 
 
-def outputs_of(actions: ActionGraph, label: Label) -> dict[str, Artifact]:
+def outputs_of(actions: ActionGraph, label: Label, *, tests: bool = True) -> dict[str, Artifact]:
     """Name a target's outputs, and what its digest is read from."""
     provider = actions.providers[label]
+    if isinstance(provider, TestInfo) and not tests and isinstance(provider.report, Derived):
+        # `build` makes what a test needs, as in Bazel; `test` runs it.
+        root = actions.actions[provider.report.action].root
+        return {"": root} if root is not None else {}
     found = dict(provider.files)
     if isinstance(provider, ImageInfo) and provider.digest is not None:
         found[""] = provider.digest

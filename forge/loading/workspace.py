@@ -81,7 +81,7 @@ class ImageTable(_Strict):
 
     repository: str = ""
     """Prefix of image names; empty for the workspace's name."""
-    tag: Annotated[str, AfterValidator(_tag)] = "latest"
+    tag: Annotated[str, AfterValidator(_tag)] = "{name}"
     """Tag template; `{package}`, `{name}` and `{platform}` are filled in."""
     assembler: Literal["embedded"] = "embedded"
     created: Annotated[str, AfterValidator(_time)] = "1970-01-01T00:00:00Z"

@@ -17,7 +17,7 @@ def test_has_defaults(tmp_path: Path) -> None:
     found = load_workspace(tmp_path, Reader())
 
     assert (found.workspace.packages, found.workspace.rules, found.image.tag, found.sources) == (
-        "targets", "rules", "latest", {},
+        "targets", "rules", "{name}", {},
     )  # fmt: skip
 
 

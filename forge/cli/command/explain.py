@@ -9,6 +9,7 @@ import click
 from forge.cli.building import outputs_of
 from forge.cli.options import CONTEXT, working_folder
 from forge.cli.session import Session
+from forge.execution.trace import FIRST
 
 
 @click.command(
@@ -34,10 +35,13 @@ def command(patterns: tuple[str, ...], everything: bool) -> int:
         click.echo(f"None of {len(names)} actions has run in this workspace: nothing was built, or all was cached")
         return 0
     latest = max(builds)
-    shown = 0
+    shown = first = 0
     for name in names:
         run = runs[name]
         if run is None or (run[0] != latest and not everything):
+            continue
+        if run[1] == [FIRST] and not everything:
+            first += 1
             continue
         shown += 1
         ago = session.traces.build - run[0]
@@ -45,5 +49,7 @@ def command(patterns: tuple[str, ...], everything: bool) -> int:
         click.echo(f"{actions.actions[name].description} ran in {when}, because")
         for reason in run[1]:
             click.echo(f"    {reason}")
+    if first:
+        click.echo(f"{first} actions ran for the first time; `--all` lists them")
     click.echo(f"{shown} of {len(names)} actions shown", err=True)
     return 0
