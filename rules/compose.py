@@ -87,6 +87,8 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         "PYTHONUNBUFFERED": "1",
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
         "TMPDIR": "/tmp",
+        # torch looks for a folder to write to when it is imported, and must not fail where there is none.
+        "TORCHINDUCTOR_CACHE_DIR": "/tmp",
         **attrs.env,
     }
     return AppInfo(

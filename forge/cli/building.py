@@ -17,7 +17,7 @@ from forge.cli.options import merged, overrides, working_folder
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
 from forge.core.artifact import Artifact, Derived
-from forge.core.errors import ActionFailed, ForgeError, NoTestsError, TestsFailed
+from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, TestsFailed
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
@@ -77,7 +77,7 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         outcome = Outcome(
             "test" if tests else "build", reports, actions.skipped, run.ran, len(run.contents) - len(run.ran), seconds
         )
-        failure = _failure(run, actions)
+        failure = _failure(_placed(run, graph), actions)
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
@@ -176,6 +176,17 @@ def _identity(session: Session, contents: Mapping[str, Content]) -> tuple[str, i
         digest = content.digest if isinstance(content, FileContent) else content.root
         return digest.oci, digest.size
     return "", 0
+
+
+def _placed(run: Run, graph: TargetGraph) -> Run:
+    """Give each failed action the place of its target."""
+    places = {str(label): target.place for label, target in graph.targets.items()}
+    for error in run.failures.values():
+        error.faults = tuple(
+            Fault(f"`{fault.place}`: {fault.text}", places[fault.place], fault.hint) if fault.place in places else fault
+            for fault in error.faults
+        )
+    return run
 
 
 def _failure(run: Run, actions: ActionGraph) -> ForgeError | None:

@@ -84,7 +84,8 @@ class TargetGraph:
                 continue
             child = pending.pop(0)
             if child in path and child not in done:
-                raise LoadError(cycle_text([*path, child]), place=self.targets[child].place)
+                hint = "Take one of these dependencies away"
+                raise LoadError(cycle_text([*path, child]), place=self.targets[child].place, hint=hint)
             if child not in done:
                 path[child] = None
                 stack.append((child, list(self.targets[child].dependencies())))

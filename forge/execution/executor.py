@@ -81,7 +81,9 @@ class LocalExecutor:
             return self._run_command(action, inputs, root)
         except ActionFailed as error:
             first = error.faults[0]
-            fault = Fault(f"{action.description or action.mnemonic}: {first.text}", str(action.owner), first.hint)
+            said = action.description or action.mnemonic
+            text = first.text if str(action.owner) in said else f"{said}: {first.text}"
+            fault = Fault(f"{action.mnemonic} failed: {text}", str(action.owner), first.hint)
             raise ActionFailed(fault, *error.faults[1:], log=error.log) from error
 
     def stop(self) -> None:

@@ -83,7 +83,7 @@ class Loader:
             folder = base / path
             if name[0] not in "._" and name != "forge-out" and folder.is_dir() and not folder.is_symlink():
                 yield from self.package_names(path)
-        if below in ("", TOOLCHAINS):
+        if below == TOOLCHAINS:  # forge's own: `//...` means the workspace's
             yield TOOLCHAINS
 
     def folder(self, package: str) -> Path:
@@ -144,11 +144,14 @@ class Loader:
 
     def unknown_package(self, name: str, wanted: str, place: str = "") -> LoadError:
         """Make the error for a package that is not there."""
-        folder = f"{self.packages_folder}/{name}/{BUILD_FILE}".replace("./", "")
+        folder = "/".join(filter(None, (self.packages_folder.removeprefix("."), name, BUILD_FILE)))
+        if not name:
+            text = f"`{wanted}` is a name in the package `//`, and there is no `{folder}`"
+            return LoadError(text, place=place, hint="Write `//package:name`; `forge query //...` lists the targets")
         return LoadError(
             f"Unknown package `//{name}` of `{wanted}`: there is no `{folder}`",
             place=place,
-            hint=nearest(name, self.package_names()),
+            hint=nearest(name, [*self.package_names(), TOOLCHAINS]),
         )
 
     def _parse(self, name: str) -> Package | None:

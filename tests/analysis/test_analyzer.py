@@ -118,3 +118,11 @@ def test_an_unfinished_environment_cannot_run_anything(package: FakeWorkspace) -
 )
 def test_artifacts_have_a_place_by_convention(artifact: Source | Derived, expected: str) -> None:
     assert location(artifact) == expected
+
+
+def test_two_targets_may_not_make_one_output(workspace: FakeWorkspace) -> None:
+    """The second would replace the first below `forge-out`."""
+    text = "[a]\nrule = 'command'\nshell = 'x'\nouts = ['t']\n[b]\nrule = 'command'\nshell = 'y'\nouts = ['t']\n"
+    workspace.build(text)
+
+    assert "`//pkg:a` and `//pkg:b` both make `pkg/t`" in workspace.error("//pkg:all")

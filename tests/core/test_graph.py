@@ -56,7 +56,8 @@ def test_a_cycle_is_shown_with_its_path_and_place() -> None:
         graph(a="b", b="c", c="d", d="b").order()
 
     assert str(caught.value) == (
-        "p/BUILD.toml:2: Targets depend on each other: `//p:b` -> `//p:c` -> `//p:d` -> `//p:b`"
+        "p/BUILD.toml:2: Targets depend on each other: `//p:b` -> `//p:c` -> `//p:d` -> `//p:b`\n"
+        "  hint: Take one of these dependencies away"
     )
 
 

@@ -261,7 +261,8 @@ def test_a_cycle_is_shown(workspace: FakeWorkspace) -> None:
         """)
 
     assert workspace.error("//pkg:a") == (
-        "targets/pkg/BUILD.toml:1: Targets depend on each other: `//pkg:a` -> `//pkg:b` -> `//pkg:a`"
+        "targets/pkg/BUILD.toml:1: Targets depend on each other: `//pkg:a` -> `//pkg:b` -> `//pkg:a`\n"
+        "  hint: Take one of these dependencies away"
     )
 
 

@@ -82,7 +82,7 @@ def test_a_failure_stays_on_the_screen(forge: Forge) -> None:
     assert code == 1
     assert [line for line in lines if "running" in line] == []
     assert "what went wrong" in lines
-    assert any(line.startswith("error: //a:bad: ") for line in lines)
+    assert any("`//a:bad`: Command failed: exit code" in line for line in lines)
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"CI": "true"}], ids=["dumb", "ci"])

@@ -54,6 +54,8 @@ def export(label: str, form: str, to: str, ref: str | None, **flags: Any) -> int
         sys.stdout.flush()
         return 0
     target = Path(to)
+    if target.is_dir() or not target.parent.is_dir():
+        raise UsageError(f"`{to}` is not a file that can be written", hint="Name a file in a folder that exists")
     with host_errors(target):
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
