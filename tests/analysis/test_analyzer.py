@@ -125,4 +125,4 @@ def test_two_targets_may_not_make_one_output(workspace: FakeWorkspace) -> None:
     text = "[a]\nrule = 'command'\nshell = 'x'\nouts = ['t']\n[b]\nrule = 'command'\nshell = 'y'\nouts = ['t']\n"
     workspace.build(text)
 
-    assert "`//pkg:a` and `//pkg:b` both make `pkg/t`" in workspace.error("//pkg:all")
+    assert "`//pkg:a` and `//pkg:b` both make `pkg/t`" in workspace.error("//pkg:all", analyze=True)
