@@ -13,6 +13,7 @@ make_environment() {
     folder=$(cd "$2/.forge" && pwd -P)
     goal=$folder/$3
     new=$goal.new
+    (: >"$goal.lock") 2>/dev/null || fail "$program" "Cannot write to $folder, where the environment would be"
     exec 9>"$goal.lock"
     # The kernel's lock stands as long as descriptor 9 is open, here or in a child that outlives a kill.
     "$python" -I -c '
@@ -40,7 +41,7 @@ except BlockingIOError:
         # Relative to itself, so that the checkout can be moved.
         printf '../../../../..\n' >"$site/forge.pth"
     done
-    rename_programs "$new" "$goal"
+    rename_programs "$new" "$goal" || fail "$program" "Could not finish $new, see above"
     cp "$lock" "$new/$4"
     if [ -e "$goal" ]; then mv "$goal" "$goal.old"; fi
     mv "$new" "$goal"

@@ -48,7 +48,7 @@ def analyze(context: Context, attrs: Attrs) -> Provider:
     if bool(attrs.argv) == bool(attrs.shell):
         raise context.error(f"`{context.label}` needs `argv` or `shell`, and not both")
     for out in attrs.outs:
-        if out.startswith("/") or ".." in out.split("/") or not out.strip("/"):
+        if not {"", ".", ".."}.isdisjoint(out.removesuffix("/").split("/")) or "\0" in out:
             raise context.error(f"`{out}` of `{context.label}` cannot be an output: it must lie below the package")
     inputs: dict[str, Artifact] = {location(source): source for source in attrs.srcs}
     sources = list(inputs)

@@ -17,7 +17,6 @@ from forge.api import (
     Field,
     ModelInfo,
     ParameterValue,
-    Source,
     SourceFile,
     SourceFiles,
     TargetLabel,
@@ -71,7 +70,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         "model": {"name": model.name, "path": f"/{MODELS}/{model.name}", "format": model.format},
         "server": {
             "name": str(context.target.generator or context.label),
-            "handler": _inside(context, attrs.handler),
+            "handler": context.below(attrs.handler),
             "app_dir": f"/{APP}",
             "mode": attrs.mode,
             "host": "0.0.0.0",
@@ -79,7 +78,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         },
         "params": dict(sorted(params.items())),
     }
-    files: dict[str, Artifact] = {_inside(context, source): source for source in (attrs.handler, *attrs.data)}
+    files: dict[str, Artifact] = {context.below(source): source for source in (attrs.handler, *attrs.data)}
     environ = {
         "FORGE_CONFIG": f"/{CONFIG}",
         "HF_HOME": "/tmp/huggingface",
@@ -92,6 +91,8 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         "PYTHONUNBUFFERED": "1",
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
         "TMPDIR": "/tmp",
+        # torch looks for a folder to write to when it is imported, and must not fail where there is none.
+        "TORCHINDUCTOR_CACHE_DIR": "/tmp",
         **attrs.env,
     }
     return AppInfo(
@@ -106,9 +107,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
     )
 
 
-def _parameters(
-    context: Context, backend: Backend, given: Mapping[str, ParameterValue]
-) -> dict[str, ParameterValue]:
+def _parameters(context: Context, backend: Backend, given: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
     known = {parameter.name: parameter for parameter in backend.parameters}
     params: dict[str, ParameterValue] = {name: parameter.default for name, parameter in known.items()}
     faults = []
@@ -135,14 +134,8 @@ def _model(context: Context, backend: Backend, attrs: Attrs) -> ModelInfo:
     raise context.error(
         f"Backend `{backend.name}` of `{context.label}` loads [{', '.join(backend.formats)}], "
         f"`models` offers [{formats}]",
-        f"Add a `convert` target with `format = \"{backend.formats[0]}\"` to `models`",
+        f'Add a `convert` target with `format = "{backend.formats[0]}"` to `models`',
     )
-
-
-def _inside(context: Context, source: Source) -> str:
-    """Name a file's path below its package's folder."""
-    _, _, inside = f"/{source.path}".partition(f"/{context.label.package}/")
-    return inside or source.path
 
 
 def _tree(context: Context, files: Mapping[str, Artifact], what: str) -> Artifact:

@@ -48,7 +48,8 @@ def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[Loc
         lock = f"{name}.{platform.arch}.deb"
         requests.append(LockRequest(lock, "deb", platform.arch, attrs.debs, attrs.exclude))
     if attrs.wheels:
-        lock = f"{platform.name}.python" if platform.is_service else f"{name}.{platform.arch}.python"
+        # A platform's own environment has its name; another one of the same platform needs a lock of its own.
+        lock = f"{name}.python" if name == platform.name else f"{name}.{platform.name}.python"
         requests.append(LockRequest(lock, "python", platform.arch, attrs.wheels, python=attrs.python))
     return tuple(requests)
 
@@ -86,9 +87,7 @@ def _unpacked(context: Context, material: Material, kind: str, attrs: Attrs) -> 
 
 def _tree(context: Context, file: Artifact, name: str, kind: str, attrs: Attrs) -> Artifact:
     params = {"format": kind, "name": name, **({"python": attrs.python} if kind == "wheel" else {})}
-    (tree,) = context.tool(
-        "unpack", params, inputs={"file": file}, outputs=["tree/"], description=f"Unpack {name}"
-    )
+    (tree,) = context.tool("unpack", params, inputs={"file": file}, outputs=["tree/"], description=f"Unpack {name}")
     return tree
 
 

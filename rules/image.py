@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from forge.api import AppInfo, Artifact, Attributes, Context, Field, ImageInfo, TargetLabel, rule
 
 _ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_runtime")
 _APP, _RUNTIME, _MODELS, _CONFIG = "opt/forge/app", "opt/forge/runtime", "models", "etc/forge/config.json"
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(rf"(?:[a-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[a-z0-9_][a-z0-9_.-]{{0,127}}")
 _TITLE = "org.opencontainers.image."
 
 
@@ -79,6 +82,8 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
         "env": [f"{name}={value}" for name, value in app.environ],
         "entrypoint": list(_ENTRYPOINT),
         "workdir": f"/{_APP}",
+        # Root is read-only: what needs a scratch file finds a volume there, also where nobody mounts a tmpfs.
+        "volumes": ["/tmp"],
         "ports": [f"{app.port}/tcp"],
         "labels": dict(sorted(attrs.labels.items())),
         "annotations": {
@@ -100,6 +105,10 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
 def _reference(context: Context) -> str:
     """Name the image: `<repository>/<package>:<tag>`."""
     assert context.platform is not None
-    fields = {"package": context.label.package, "name": context.label.name, "platform": context.platform.name}
-    tag = context.settings["tag"].format(**fields).lower().replace("@", "_")
-    return "/".join(filter(None, (context.settings["repository"], context.label.package))).lower() + f":{tag}"
+    tag = context.settings["tag"].replace("{name}", context.label.name).replace("{platform}", context.platform.name)
+    tag = re.sub(r"[^a-z0-9_.-]", "_", tag.replace("{package}", context.label.package).lower())
+    name = "/".join(filter(None, (context.settings["repository"], context.label.package))).lower().replace("+", "_")
+    if not _REFERENCE.fullmatch(f"{name}:{tag}"):
+        hint = "Set `repository` and `tag` of `[image]` in WORKSPACE.toml"
+        raise context.error(f"`{name}:{tag}` of `{context.label}` cannot be the name of an image", hint)
+    return f"{name}:{tag}"

@@ -37,7 +37,10 @@ def analyze(
             continue
         context = Context(target, graph.toolchains, graph.execution, providers, tools, settings, graph.runtime)
         try:
-            providers[label] = rules[target.rule].analyze(context, target.attrs)
+            provider = rules[target.rule].analyze(context, target.attrs)
+            if not isinstance(provider, Provider):
+                raise context.error(f"Rule `{target.rule}` gives no provider for `{label}`", "Let `analyze` return one")
+            providers[label] = provider
         except Unavailable as error:
             skipped[label] = error.faults[0]
         except AnalysisError as error:
@@ -46,6 +49,21 @@ def analyze(
         else:
             actions.update(context.actions)
     faults.extend(skipped[label] for label in sorted(graph.outright) if label in skipped)
+    faults.extend(_twice_made(graph, providers))
     if faults:
         raise AnalysisError(*dict.fromkeys(faults))
     return ActionGraph(actions, providers, {label: skipped[label] for label in graph.requested if label in skipped})
+
+
+def _twice_made(graph: TargetGraph, providers: Mapping[Label, Provider]) -> list[Fault]:
+    """Find outputs of one name in one package: one would replace the other below `forge-out`."""
+    owners: dict[str, Label] = {}
+    faults = []
+    for label, provider in providers.items():
+        for name in provider.files:
+            path = f"{label.package}/{name.rstrip('/')}"
+            other = owners.setdefault(path, label)
+            if other != label:
+                text = f"`{other}` and `{label}` both make `{path.lstrip('/')}`"
+                faults.append(Fault(text, graph.targets[label].place, "Give one of the outputs another name"))
+    return faults

@@ -81,14 +81,20 @@ class Context:
     @property
     def toolchain(self) -> Toolchain:
         """The toolchain of the target platform; AnalysisError where there is none."""
-        found = self.toolchains.get(self.target.platform.name) if self.target.platform else None
+        what = f"`{self.target.rule}` target `{self.label}`"
+        if self.platform is None:
+            raise self.error(f"{what} needs `platforms`", 'Such as `platforms = ["*_llm_*"]`')
+        found = self.toolchains.get(self.platform.name)
         if found is None:
-            raise self.error(f"`{self.target.rule}` target `{self.label}` needs `platforms`")
+            raise self.error(f"{what} cannot be made for `{self.platform.name}`: an architecture has no toolchain")
         return found
 
     def dep(self, label: Label, kind: type[P]) -> P:
-        """Take the provider of a dependency; AnalysisError when it is of another kind."""
+        """Take the provider of a dependency; AnalysisError if it is of another kind, Unavailable if not for here."""
         found = self.deps(label, kind)
+        if not found:
+            text = f"`{self.label}` runs on `{self.execution.arch}`, `{label}` has no instance for that"
+            raise Unavailable(text, place=self.place, hint=f"Give `{label}` the platform `{self.execution.arch}`")
         if len(found) != 1:
             raise self.error(f"`{label}` means {len(found)} targets, one is needed")
         return found[0]
@@ -99,9 +105,8 @@ class Context:
         for each in self.target.deps[label]:
             provider = self.providers[each]
             if not isinstance(provider, kind):
-                raise self.error(
-                    f"`{each}` gives {_noun(type(provider))}, `{self.target.rule}` target `{self.label}` needs {_noun(kind)}"
-                )
+                what = f"`{self.target.rule}` target `{self.label}`"
+                raise self.error(f"`{each}` gives {_noun(type(provider))}, {what} needs {_noun(kind)}")
             found.append(provider)
         return tuple(found)
 
@@ -111,9 +116,16 @@ class Context:
         hint = f"Run `forge lock {self.target.generator or self.label}`"
         if found is None:
             raise Unavailable(f"`{self.label}` is not locked: no `{request.name}.toml`", place=self.place, hint=hint)
-        if found.requested != request.requested or found.arch != request.arch:
+        if (found.kind, found.arch, found.requested) != (request.kind, request.arch, request.requested):
             raise Unavailable(f"The lock `{request.name}.toml` of `{self.label}` is stale", place=self.place, hint=hint)
         return found
+
+    def below(self, source: Source) -> str:
+        """Name a source's path below the package's folder."""
+        parts = source.path.split("/")
+        folders = ("/" + "/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+        folder = next((each for each in folders if self.target.folder.endswith(each)), "")
+        return f"/{source.path}".removeprefix(folder).removeprefix("/")
 
     @property
     def place(self) -> str:
@@ -166,7 +178,7 @@ class Context:
         outputs: Sequence[str],
         timeout: int,
     ) -> Artifact:
-        """Ask for a command with an image's file system as its root; the image's own command follows `argv` after `--`."""
+        """Ask for a command with an image's file system as its root; the image's own follows `argv` after `--`."""
         if image.arch != self.execution.arch:
             raise Unavailable(
                 f"`{self.label}` boots a `{image.arch}` image, this machine runs `{self.execution.arch}`",
@@ -196,9 +208,7 @@ class Context:
         description: str = "",
     ) -> tuple[Artifact, ...]:
         """Ask for work that forge does itself; it takes `inputs` in the order of their sorted names."""
-        version = self.tools.versions.get(name)
-        if version is None:
-            raise self.error(f"Unknown tool `{name}`")
+        version = self._version(name)
         encoded = json.dumps(params, sort_keys=True, separators=(",", ":"))
         action = Action(
             argv=(TOOL, name, version, encoded),
@@ -226,7 +236,7 @@ class Context:
             "suite": material.suite,
         }
         action = Action(
-            argv=(TOOL, "fetch", self.tools.versions["fetch"], json.dumps(params, sort_keys=True)),
+            argv=(TOOL, "fetch", self._version("fetch"), json.dumps(params, sort_keys=True)),
             outputs=(material.file,),
             fixed_output=material.digest,
             owner=self.label,
@@ -235,13 +245,30 @@ class Context:
         )
         return self._declare(action, name=f"fetch:{material.file}:{material.digest.short}")[0]
 
+    def _version(self, tool: str) -> str:
+        found = self.tools.versions.get(tool)
+        if found is None:
+            raise self.error(f"Unknown tool `{tool}`")
+        return found
+
     def _declare(self, action: Action, name: str = "") -> tuple[Artifact, ...]:
+        self._refuse_nested("inputs", [path for path, _ in action.inputs])
+        self._refuse_nested("outputs", [path.rstrip("/") for path in action.outputs])
         if not name:
             stem = f"{self.label}#{action.mnemonic}"
             count = sum(1 for each in self.actions if each == stem or each.startswith(f"{stem}."))
             name = f"{stem}.{count}" if count else stem
         self.actions[name] = action
         return tuple(Derived(name, output) for output in action.outputs)
+
+    def _refuse_nested(self, what: str, paths: Sequence[str]) -> None:
+        """Refuse two paths of which one is the other or lies below it: there is no such folder."""
+        known = set(paths)
+        for number, path in enumerate(paths):
+            parents = [path[:end] for end in range(len(path)) if path[end] == "/"]
+            inside = next((parent for parent in parents if parent in known), path if path in paths[:number] else "")
+            if inside:
+                raise self.error(f"`{path}` and `{inside}` cannot both be {what} of `{self.label}`")
 
 
 def location(artifact: Artifact) -> str:

@@ -18,9 +18,11 @@ from forge.core.label import Label
 from forge.core.target import TargetGraph
 
 _TOKEN = re.compile(r"\s*(?:(\"[^\"]*\"|'[^']*')|([(),+^])|(-(?=\s)|[^\s(),+^\"']+))")
-_OPERATORS = {"+": "union", "union": "union", "-": "except", "except": "except", "^": "intersect", "intersect": "intersect"}
+_OPERATORS = {"+": "union", "union": "union", "-": "except", "except": "except",
+    "^": "intersect", "intersect": "intersect"}  # fmt: skip
 _ARGUMENTS = {
-    "deps": "xd", "rdeps": "xxd", "kind": "wx", "filter": "wx", "attr": "wwx", "tests": "x", "somepath": "xx", "allpaths": "xx"
+    "deps": "xd", "rdeps": "xxd", "kind": "wx", "filter": "wx", "attr": "wwx", "tests": "x",
+    "somepath": "xx", "allpaths": "xx",
 }  # fmt: skip
 
 Match = Callable[[str], frozenset[Label]]

@@ -10,6 +10,7 @@ from types import FrameType
 
 import click
 
+from forge import __version__
 from forge.core.errors import ActionFailed, ForgeError, Interrupted
 
 COMMANDS = {
@@ -71,7 +72,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="forge-build", message="forge %(version)s")
+@click.version_option(__version__, message="forge %(version)s")
 def forge() -> None:
     """Build OCI images of machine-learning services: one model, many accelerators.
 

@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from forge.cli.console import Console
 from forge.cli.eventlog import EventLog
@@ -17,19 +17,20 @@ from forge.cli.options import merged, overrides, working_folder
 from forge.cli.profile import Profile
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
-from forge.core.artifact import Artifact
-from forge.core.errors import ActionFailed, ForgeError, NoTestsError, TestsFailed
+from forge.core.artifact import Artifact, Derived
+from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, TestsFailed
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
-from forge.core.provider import ImageInfo
+from forge.core.provider import ImageInfo, TestInfo
 from forge.core.target import TargetGraph
 from forge.core.tool import Content, FileContent
-from forge.core.tree import Tree
 from forge.execution import snapshot
 from forge.execution.builder import Builder
+from forge.execution.materialize import evidence as tree_evidence
 from forge.execution.output import publish
 from forge.execution.scheduler import Run
+from forge.loading.reader import signature
 
 
 def settings_of(flags: Mapping[str, Any]) -> Settings:
@@ -69,38 +70,70 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     with console, session.locked(settings):
         try:
             builder = session.builder(settings, listen)
-            wanted = {label: outputs_of(actions, label) for label in graph.requested if label in actions.providers}
+            labels = [label for label in graph.requested if label in actions.providers]
+            wanted = {label: outputs_of(actions, label, tests=tests) for label in labels}
             run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
-            links: dict[str, str] = {}
-            blobs: dict[str, int] = {}
-            reports = [
-                _report(session, builder, run, actions, label, wanted[label], links, blobs)
-                for label in graph.requested
-                if label in wanted
-            ]
+            evidence = Evidence()
+            reports = _reports(session, builder, run, actions, wanted, evidence)
         finally:
             session.save()
         seconds = time.monotonic() - begun
         outcome = Outcome(
             "test" if tests else "build", reports, actions.skipped, run.ran, len(run.contents) - len(run.ran), seconds
         )
-        failure = _failure(run, actions)
+        failure = _failure(_placed(run, graph), actions)
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
         if profile is not None:
             profile.write()
         if failure is None and log is None and profile is None:
-            _save_snapshot(session, flags, unchanged, links, blobs)
+            _save_snapshot(session, flags, unchanged, evidence)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:
         raise failure
     return 0
 
 
-def outputs_of(actions: ActionGraph, label: Label) -> dict[str, Artifact]:
+@dataclass(slots=True)
+class Evidence:
+    """What shows, with `stat` alone, that outputs are as they were."""
+
+    links: dict[str, str] = field(default_factory=dict)
+    blobs: dict[str, int] = field(default_factory=dict)
+    """Files of the store, with their sizes."""
+    folders: dict[str, int] = field(default_factory=dict)
+    """Folders of the store, with their times."""
+
+
+def _reports(
+    session: Session,
+    builder: Builder,
+    run: Run,
+    actions: ActionGraph,
+    wanted: Mapping[Label, Mapping[str, Artifact]],
+    evidence: Evidence,
+) -> list[TargetReport]:
+    ran = actions.reached(run.ran)
+    reports = []
+    for label, outputs in wanted.items():
+        found = {name: builder.content(run, artifact) for name, artifact in outputs.items()}
+        contents = {name: content for name, content in found.items() if content is not None}
+        if len(contents) < len(found):
+            reports.append(TargetReport(label, "failed"))
+            continue
+        own = {artifact.action for artifact in outputs.values() if isinstance(artifact, Derived)}
+        reports.append(_report(session, label, contents, "cached" if own.isdisjoint(ran) else "built", evidence))
+    return reports
+
+
+def outputs_of(actions: ActionGraph, label: Label, *, tests: bool = True) -> dict[str, Artifact]:
     """Name a target's outputs, and what its digest is read from."""
     provider = actions.providers[label]
+    if isinstance(provider, TestInfo) and not tests and isinstance(provider.report, Derived):
+        # `build` makes what a test needs, as in Bazel; `test` runs it.
+        root = actions.actions[provider.report.action].root
+        return {"": root} if root is not None else {}
     found = dict(provider.files)
     if isinstance(provider, ImageInfo) and provider.digest is not None:
         found[""] = provider.digest
@@ -111,33 +144,32 @@ def only_tests(session: Session, graph: TargetGraph) -> TargetGraph:
     """Keep the test targets of what was asked for; NoTestsError when there are none."""
     kept = tuple(label for label in graph.requested if session.rules[graph.targets[label].rule].is_test)
     if not kept:
-        raise NoTestsError("No test target matches", hint="A test is a target with `rule = \"test\"`")
+        raise NoTestsError("No test target matches", hint='A test is a target with `rule = "test"`')
     return replace(graph, requested=kept, outright=graph.outright & frozenset(kept))
 
 
 def _report(
     session: Session,
-    builder: Builder,
-    run: Run,
-    actions: ActionGraph,
     label: Label,
-    outputs: Mapping[str, Artifact],
-    links: dict[str, str],
-    blobs: dict[str, int],
+    contents: Mapping[str, Content],
+    status: Literal["built", "cached"],
+    evidence: Evidence,
 ) -> TargetReport:
-    names = set(actions.closure(outputs.values()))
-    if not names <= run.contents.keys():
-        return TargetReport(label, "failed")
-    contents = {name: content for name, art in outputs.items() if (content := builder.content(run, art)) is not None}
     digest, size = _identity(session, contents)
     paths = []
     for name, content in contents.items():
-        if name:
-            link, target = publish(session.store, session.root, f"{label.package}/{name}".lstrip("/"), content)
-            links[str(link)] = str(target)
-            paths.append(link.relative_to(session.root).as_posix())
-        blobs.update(_blobs(session, content))
-    return TargetReport(label, "built" if names & set(run.ran) else "cached", digest, size, tuple(paths))
+        if not name:
+            continue
+        link, target = publish(session.store, session.root, f"{label.package}/{name}".lstrip("/"), content)
+        evidence.links[str(link)] = str(target)
+        paths.append(link.relative_to(session.root).as_posix())
+        if isinstance(content, FileContent):
+            evidence.blobs[str(target)] = content.digest.size
+        else:
+            files, folders = tree_evidence(session.store, content)
+            evidence.blobs.update(files)
+            evidence.folders.update(folders)
+    return TargetReport(label, status, digest, size, tuple(paths))
 
 
 def _identity(session: Session, contents: Mapping[str, Content]) -> tuple[str, int]:
@@ -152,14 +184,15 @@ def _identity(session: Session, contents: Mapping[str, Content]) -> tuple[str, i
     return "", 0
 
 
-def _blobs(session: Session, content: Content) -> Iterable[tuple[str, int]]:
-    store = session.store
-    digests = [content.digest] if isinstance(content, FileContent) else [content.tree]
-    if not isinstance(content, FileContent):
-        digests += [file.digest for _, file in Tree.decode(store.read(content.tree)).files()]
-    for digest in digests:
-        if store.path(digest).exists():
-            yield str(store.path(digest)), digest.size
+def _placed(run: Run, graph: TargetGraph) -> Run:
+    """Give each failed action the place of its target."""
+    places = {str(label): target.place for label, target in graph.targets.items()}
+    for error in run.failures.values():
+        error.faults = tuple(
+            Fault(f"`{fault.place}`: {fault.text}", places[fault.place], fault.hint) if fault.place in places else fault
+            for fault in error.faults
+        )
+    return run
 
 
 def _failure(run: Run, actions: ActionGraph) -> ForgeError | None:
@@ -205,18 +238,14 @@ def _say(outcome: Outcome, form: str, console: Console) -> None:
     console.line(outcome.summary)
 
 
-def _save_snapshot(
-    session: Session, flags: Mapping[str, Any], outcome: Outcome, links: dict[str, str], blobs: dict[str, int]
-) -> None:
+def _save_snapshot(session: Session, flags: Mapping[str, Any], outcome: Outcome, evidence: Evidence) -> None:
     argv = sys.argv[1:]
     files = dict(session.reader.files)
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        if name.partition(".")[0] in ("forge",) and path and path not in files:
-            from forge.loading.reader import signature
-
+        if name.partition(".")[0] == "forge" and path and path not in files:
             files[path] = signature(path)
-    folders = dict(session.reader.folders)
+    folders = {**session.reader.folders, **evidence.folders}
     cas = session.store.home / "cas"
     for folder in [*(cas / name for name in os.listdir(cas)), cas, session.store.home / "recipes"]:
         folders[str(folder)] = os.stat(folder).st_mtime_ns
@@ -230,7 +259,7 @@ def _save_snapshot(
         started=session.started,
         files=files,
         folders=folders,
-        blobs=blobs,
-        links=links,
+        blobs=evidence.blobs,
+        links=evidence.links,
         said={"stdout": stdout, "stderr": "" if quiet else notes + outcome.summary + "\n"},
     )

@@ -93,7 +93,7 @@ class Console:
             case ActionProgress(name, done, total):
                 if name in self._running:
                     self._running[name].done, self._running[name].total = done, total
-            case ActionFinished(name, action, outcome, seconds, log):
+            case ActionFinished(name, action, outcome, seconds):
                 running = self._running.pop(name, None)
                 self.finished += 1
                 if outcome == "ran":

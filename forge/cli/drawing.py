@@ -74,7 +74,7 @@ def _columns(nodes: Sequence[Node]) -> list[list[str]]:
     """Put every target left of all that it depends on, by its longest path from a target that nothing needs."""
     by_label: Mapping[str, Node] = {node.label: node for node in nodes}
     depth = {node.label: 0 for node in nodes}
-    needed = {label: 0 for label in depth}
+    needed = dict.fromkeys(depth, 0)
     for node in nodes:
         for dep in node.deps:
             if dep in needed:
@@ -122,8 +122,8 @@ _PAGE = """<!doctype html>
 :root { color-scheme: light dark; --line: #8a94a6; --ink: #1d2430; --box: #fff; --back: #f4f6f9; --hot: #c2410c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf2; --box: #1f2733; --back: #131820; --line: #64718a; } }
 body { margin: 0; font: 14px/1.4 system-ui, sans-serif; background: var(--back); color: var(--ink); }
-header { position: sticky; top: 0; display: flex; gap: 1em; align-items: center; padding: .6em 1em; background: var(--box);
-  border-bottom: 1px solid var(--line); }
+header { position: sticky; top: 0; display: flex; gap: 1em; align-items: center; padding: .6em 1em;
+  background: var(--box); border-bottom: 1px solid var(--line); }
 h1 { font-size: 1em; margin: 0; } input { font: inherit; padding: .2em .5em; width: 16em; }
 main { display: flex; } #canvas { overflow: auto; flex: 1; } aside { width: 22em; padding: 1em; }
 dt { font-weight: 600; } dd { margin: 0 0 .5em; overflow-wrap: anywhere; }
@@ -135,7 +135,8 @@ svg path { fill: none; stroke: var(--line); } marker path { fill: var(--line); s
 path.hot { stroke: var(--hot); stroke-width: 2; }
 </style></head><body>
 <header><h1>@TITLE@</h1><input id="find" type="search" placeholder="Find a target" aria-label="Find a target"></header>
-<main><div id="canvas">@SVG@</div><aside><dl id="facts"><dt>Choose a target</dt><dd>to see what it is.</dd></dl></aside></main>
+<main><div id="canvas">@SVG@</div>
+<aside><dl id="facts"><dt>Choose a target</dt><dd>to see what it is.</dd></dl></aside></main>
 <script>
 const facts = @DATA@;
 const nodes = [...document.querySelectorAll(".node")], paths = [...document.querySelectorAll("path[data-from]")];

@@ -23,7 +23,9 @@ class EventLog:
     def __init__(self, path: Path, command: str, patterns: Sequence[str]) -> None:
         self._file: TextIO = path.open("w")
         self._lock = threading.Lock()
-        self._write({"event": "started", "schema": 1, "forge": __version__, "command": command, "patterns": list(patterns)})
+        self._write(
+            {"event": "started", "schema": 1, "forge": __version__, "command": command, "patterns": list(patterns)}
+        )
 
     def __call__(self, event: Event) -> None:
         """Take an event; how far an action is goes unrecorded."""
@@ -42,7 +44,9 @@ class EventLog:
     def finish(self, outcome: Outcome, exit_code: int) -> None:
         """Write what the build came to, and close the file."""
         for report in outcome.reports:
-            self._write({"event": "target", "label": str(report.label), "status": report.status, "digest": report.digest})
+            self._write(
+                {"event": "target", "label": str(report.label), "status": report.status, "digest": report.digest}
+            )
         for label, fault in outcome.skipped.items():
             self._write({"event": "target", "label": str(label), "status": "skipped", "reason": fault.text})
         self._write({"event": "finished", "exit_code": exit_code, "seconds": round(outcome.seconds, 3)})

@@ -38,9 +38,15 @@ def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: 
     graph = session.load(session.patterns([text]), settings.override)
     actions = session.analyze(graph)
     images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
-    if len(images) != 1 or not isinstance(images[0][1], ImageInfo):
+    see = "`forge query 'kind(image, //...)'` lists the images"
+    if len(images) != 1:
         names = ", ".join(str(label) for label, _ in images)
-        raise UserError(f"`{text}` must be one image", hint=f"It is [{names}]; see `forge query 'kind(image, //...)'`")
+        raise UserError(f"`{text}` means {len(images)} targets, one image is needed", hint=f"[{names}]; {see}")
+    if not isinstance(images[0][1], ImageInfo):
+        label = images[0][0]
+        raise UserError(
+            f"`{label}` is a `{graph.targets[label].rule}`, not an image", place=graph.targets[label].place, hint=see
+        )
     label, info = images[0]
     assert isinstance(info, ImageInfo) and info.layout is not None and info.root is not None
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)

@@ -25,14 +25,24 @@ _BUILD = [
     click.option("--keep-going/--nokeep-going", "-k", default=None, help="Go on with what does not need what failed."),
     click.option("--offline/--nooffline", default=None, help="Download nothing."),
     click.option("--override", multiple=True, metavar="//A=//B", help="Put target B wherever A is a dependency."),
-    click.option("--sandbox-debug/--nosandbox-debug", default=None, help="Keep a failed action's folder, show its command."),
-    click.option("--noblock-for-lock", is_flag=True, default=None, help="Give up (exit 9) instead of waiting for another build."),
+    click.option(
+        "--sandbox-debug/--nosandbox-debug", default=None, help="Keep a failed action's folder, show its command."
+    ),
+    click.option(
+        "--noblock-for-lock", is_flag=True, default=None, help="Give up (exit 9) instead of waiting for another build."
+    ),
     click.option("--config", metavar="NAME", help="Take flags from [build.NAME] of WORKSPACE.toml too."),
-    click.option("--progress", type=click.Choice(["auto", "tty", "plain", "quiet"]), default=None, help="How to show progress."),
+    click.option(
+        "--progress", type=click.Choice(["auto", "tty", "plain", "quiet"]), default=None, help="How to show progress."
+    ),
     click.option("--color", type=click.Choice(["auto", "yes", "no"]), default=None, help="NO_COLOR is honoured too."),
-    click.option("--build-event-json-file", type=click.Path(dir_okay=False), help="Write what happens, a JSON object a line."),
+    click.option(
+        "--build-event-json-file", type=click.Path(dir_okay=False), help="Write what happens, a JSON object a line."
+    ),
     click.option("--profile", type=click.Path(dir_okay=False), help="Write where the time went, as a Chrome trace."),
-    click.option("--output", type=click.Choice(["text", "json"]), default=None, help="Form of the result on standard output."),
+    click.option(
+        "--output", type=click.Choice(["text", "json"]), default=None, help="Form of the result on standard output."
+    ),
 ]
 
 

@@ -37,7 +37,9 @@ class Profile:
                 case ActionFinished(name, action, outcome) if outcome != "cached":
                     start = self._started.pop(name, now)
                     lane = self._lanes.setdefault(threading.get_ident(), len(self._lanes))
-                    self._add(action.description, action.mnemonic, start, now, lane, {"action": name, "outcome": outcome})
+                    self._add(
+                        action.description, action.mnemonic, start, now, lane, {"action": name, "outcome": outcome}
+                    )
                 case ActionFinished():
                     self._cached += 1
 
@@ -52,7 +54,9 @@ class Profile:
     def write(self) -> None:
         """Write the trace."""
         names = [(0, "forge"), *((lane, f"worker {lane}") for lane in self._lanes.values() if lane)]
-        lanes = [{"ph": "M", "pid": 1, "tid": lane, "name": "thread_name", "args": {"name": name}} for lane, name in names]
+        lanes = [
+            {"ph": "M", "pid": 1, "tid": lane, "name": "thread_name", "args": {"name": name}} for lane, name in names
+        ]
         table = {"traceEvents": lanes + self._events, "otherData": {"cached actions": self._cached}}
         self._path.write_text(json.dumps(table) + "\n")
 

@@ -48,11 +48,16 @@ class Outcome:
         failed = sum(1 for report in self.reports if report.status == "failed")
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         if failed:
-            return f"{failed} of {targets} failed{skipped}: {len(self.ran)} actions ran, {self.cached} cached"
+            return f"{failed} of {targets} failed{skipped}: {_actions(len(self.ran))} ran, {self.cached} cached"
         if not self.ran and not self.cached:
             return f"Nothing to do: {targets} up to date{skipped}"
-        ran = f"{len(self.ran)} action{'' if len(self.ran) == 1 else 's'} ran"
-        return f"{targets} up to date{skipped}: {ran}, {self.cached} cached, {self.seconds:.1f} s"
+        return (
+            f"{targets} up to date{skipped}: {_actions(len(self.ran))} ran, {self.cached} cached, {self.seconds:.1f} s"
+        )
+
+
+def _actions(count: int) -> str:
+    return f"{count} action{'' if count == 1 else 's'}"
 
 
 def render_text(outcome: Outcome) -> list[str]:

@@ -26,7 +26,7 @@ from forge.core.target import TargetGraph
 from forge.execution.action_cache import ActionCache
 from forge.execution.builder import Builder
 from forge.execution.executor import LocalExecutor
-from forge.execution.home import home_folder
+from forge.execution.home import home_folder, host_errors
 from forge.execution.sandbox import find_bwrap
 from forge.execution.scheduler import Scheduler
 from forge.execution.snapshot import state_folder
@@ -76,7 +76,9 @@ class Session:
         machine = host.machine().lower()
         arch = _MACHINES.get(machine)
         if arch is None or sys.platform != "linux":
-            raise HostError(f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {machine}")
+            raise HostError(
+                f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {machine}"
+            )
         return Platform(arch, arch)
 
     @cached_property
@@ -88,7 +90,7 @@ class Session:
     def toolchains(self) -> Toolchains:
         """Built-in toolchains and the workspace's own."""
         own = self.workspace.workspace.toolchains
-        return load_toolchains([(self.root / own, own), (builtin("toolchains"), "toolchains")], self.reader)
+        return load_toolchains([(self.root / own, own), (builtin("toolchains"), "forge:toolchains")], self.reader)
 
     @cached_property
     def store(self) -> LocalStore:
@@ -99,13 +101,16 @@ class Session:
     def state(self) -> Path:
         """The folder with what forge notes about this workspace."""
         folder = Path(state_folder(str(self.store.home), str(self.root)))
-        folder.mkdir(parents=True, exist_ok=True)
+        with host_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @cached_property
     def sources(self) -> SourceCache:
         """Digests of source files."""
-        return SourceCache({"workspace": self.root, "runtime": builtin("runtime"), "rules": builtin("rules")}, self.state / "sources")
+        return SourceCache(
+            {"workspace": self.root, "runtime": builtin("runtime"), "rules": builtin("rules")}, self.state / "sources"
+        )
 
     @cached_property
     def traces(self) -> TraceLog:
@@ -140,7 +145,8 @@ class Session:
     def package(self) -> str:
         """The package that the working folder is in."""
         base = self.root / self.workspace.workspace.packages
-        return self.cwd.relative_to(base).as_posix().removeprefix(".") if self.cwd.is_relative_to(base) else ""
+        inside = self.cwd.relative_to(base).as_posix() if self.cwd.is_relative_to(base) else "."
+        return "" if inside == "." else inside
 
     def load(self, patterns: Iterable[TargetPattern], override: Mapping[Label, Label] | None = None) -> TargetGraph:
         """Load what patterns need."""

@@ -30,6 +30,14 @@ class ActionGraph:
             found.append(action.root.action)
         return tuple(dict.fromkeys(found))
 
+    def reached(self, names: Iterable[str]) -> frozenset[str]:
+        """Name the given actions and every one that needs one of them."""
+        found = set(names)
+        for name in self.actions:
+            if name not in found and not found.isdisjoint(self.dependencies(name)):
+                found.add(name)
+        return frozenset(found)
+
     def closure(self, artifacts: Iterable[Artifact]) -> tuple[str, ...]:
         """Name every action that `artifacts` need, dependencies first."""
         wanted: set[str] = set()

@@ -74,8 +74,8 @@ class TargetPattern:
             is_path = body == "..." or ":" in body or "/" in body
             body = f"//{package}/{body}".replace("///", "//", 1) if is_path else f":{body}"
         if body.startswith("//") and body.endswith("/..."):
-            where = body[2:].removesuffix("...").removesuffix("/")
-            if not _PACKAGE.fullmatch(where):
+            where = body[2:-4]
+            if not _PACKAGE.fullmatch(where) or (not where and body != "//..."):
                 raise LoadError(f"`{text}` is not a target pattern", hint="Write `//...` or `//package/...`")
             return cls("recursive", where, exclude=exclude)
         if body.endswith((":all", ":*")):

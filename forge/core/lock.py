@@ -144,6 +144,6 @@ def _material(entry: object) -> Material:
 
 def _text(table: Mapping[str, object], key: str, default: str | None = None) -> str:
     value = table.get(key, default)
-    if not isinstance(value, str) or not value and default is None:
+    if not isinstance(value, str) or (not value and default is None):
         raise LockError(f"`{key}` is missing or not text")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,16 +58,16 @@ class Parameter:
             return f"`{self.name}` must be one of [{', '.join(self.choices)}], not `{value}`"
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if self.minimum is not None and value < self.minimum:
-                return f"`{self.name}` must be at least {self.minimum:g}, not {value:g}"
+                return f"`{self.name}` must be at least {self.minimum:g}, not {value}"
             if self.maximum is not None and value > self.maximum:
-                return f"`{self.name}` must be at most {self.maximum:g}, not {value:g}"
+                return f"`{self.name}` must be at most {self.maximum:g}, not {value}"
         return ""
 
     def _fits(self, value: ParameterValue) -> bool:
         if self.type == "bool" or isinstance(value, bool):
             return self.type == "bool" and isinstance(value, bool)
         if self.type == "float":
-            return isinstance(value, (int, float)) and math.isfinite(value)
+            return isinstance(value, (int, float)) and abs(value) <= _LARGEST
         return isinstance(value, int if self.type == "int" else str)
 
 
@@ -99,4 +98,6 @@ class Toolchain:
     """File that declares it."""
 
 
+_LARGEST = 1.7976931348623157e308
+"""What JSON can say; `inf` and `nan`, which TOML has, it cannot."""
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}

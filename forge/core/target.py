@@ -84,7 +84,8 @@ class TargetGraph:
                 continue
             child = pending.pop(0)
             if child in path and child not in done:
-                raise LoadError(cycle_text([*path, child]), place=self.targets[child].place)
+                hint = "Take one of these dependencies away"
+                raise LoadError(cycle_text([*path, child]), place=self.targets[child].place, hint=hint)
             if child not in done:
                 path[child] = None
                 stack.append((child, list(self.targets[child].dependencies())))
@@ -112,12 +113,12 @@ def requested_labels(
     chosen: set[Label] = set()
     outright: set[Label] = set()
     for pattern in patterns:
-        if pattern.is_wildcard:
-            matched = set(select([pattern_positive(pattern)], table))
-            if not pattern.exclude and not manual:
-                matched = {label for label in matched if "manual" not in table[label].tags}
-        else:
+        if not pattern.is_wildcard:
             matched = set(expand(Label(pattern.package, pattern.name)))
+        elif pattern.exclude:
+            matched = {label for label in chosen if pattern.matches(label)}
+        else:
+            matched = {label for label in select([pattern], table) if manual or "manual" not in table[label].tags}
         if pattern.exclude:
             chosen -= matched
             outright -= matched
@@ -125,8 +126,3 @@ def requested_labels(
             chosen |= matched
             outright |= set() if pattern.is_wildcard else matched
     return tuple(sorted(chosen)), frozenset(outright)
-
-
-def pattern_positive(pattern: TargetPattern) -> TargetPattern:
-    """The same pattern without its sign."""
-    return TargetPattern(pattern.kind, pattern.package, pattern.name)

@@ -42,7 +42,7 @@ Entries = Mapping[str, Entry]
 
 _DEEPEST = 128
 """Folders within folders: more are an attack, and would meet Python's limit of recursion."""
-_MOST_FOLDERS = 1 << 18
+_MOST_FOLDERS = 1 << 17
 """Folders of one tree: a few small messages can name one another so often that no machine holds what they mean."""
 
 
@@ -112,7 +112,7 @@ class Tree:
         children: dict[str, bytes] = {}
         root = _encode_nested(nested, children)
         tree = wire.message(1, root) + b"".join(wire.message(2, children[key]) for key in sorted(children))
-        parents = {path.rpartition("/")[0] for path in entries}
+        parents = {path[:end] for path in entries for end in range(len(path)) if path[end] == "/"}
         flat = {path: entry for path, entry in sorted(entries.items()) if path not in parents or entry != Folder()}
         return cls(flat, Digest.of(root), tree)
 
@@ -120,13 +120,13 @@ class Tree:
     def decode(cls, encoded: bytes) -> Tree:
         """Read a Tree message; ValueError when it is none or lacks a child that it names."""
         root = b""
-        children: dict[Digest, bytes] = {}
+        children: dict[Digest, Directory] = {}
         for number, value in wire.fields(encoded):
             if number == 1:
                 root = wire.as_bytes(value)
             elif number == 2:
                 child = wire.as_bytes(value)
-                children[Digest.of(child)] = child
+                children[Digest.of(child)] = Directory.decode(child)
         entries: dict[str, Entry] = {}
         visits = iter(range(_MOST_FOLDERS))
         _walk(Directory.decode(root), "", children, entries, visits)
@@ -199,8 +199,7 @@ def _nest(entries: Entries) -> _Nested:
             node = below
         _check_name(name)
         if isinstance(entry, Folder):
-            if not isinstance(node.setdefault(name, {}), dict):
-                raise TreeError(f"`{path}` is a folder and something else")
+            node.setdefault(name, {})
         elif name in node:
             raise TreeError(f"Two entries are called `{path}`")
         else:
@@ -227,7 +226,11 @@ def _encode_nested(node: _Nested, children: dict[str, bytes]) -> bytes:
 
 
 def _walk(
-    directory: Directory, prefix: str, children: Mapping[Digest, bytes], out: dict[str, Entry], visits: Iterator[int]
+    directory: Directory,
+    prefix: str,
+    children: Mapping[Digest, Directory],
+    out: dict[str, Entry],
+    visits: Iterator[int],
 ) -> None:
     if prefix.count("/") > _DEEPEST or next(visits, None) is None:
         raise TreeError("Tree is nested too deeply, or has too many folders")
@@ -239,10 +242,9 @@ def _walk(
         child = children.get(digest)
         if child is None:
             raise TreeError(f"Tree lacks the folder `{prefix + name}`")
-        below = Directory.decode(child)
-        if not (below.files or below.directories or below.symlinks):
+        if not (child.files or child.directories or child.symlinks):
             out[prefix + name] = Folder()
-        _walk(below, f"{prefix}{name}/", children, out, visits)
+        _walk(child, f"{prefix}{name}/", children, out, visits)
 
 
 def _check_name(name: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from forge.core import wire
 from forge.core.digest import Digest
+from forge.core.errors import HostError
 from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import Tree, decode_digest, encode_digest
 from forge.execution.home import host_errors
@@ -25,21 +24,22 @@ class ActionCache:
         self._folder = store.home / "ac"
         self._present: set[bytes] | None = None
 
-    def get(self, key: Digest) -> dict[str, Content] | None:
-        """Look an action up; None unless every byte of its outputs is here."""
-        try:
-            data = self._path(key).read_bytes()
-        except OSError:
+    def get(self, key: Digest, *, verify: bool = False) -> dict[str, Content] | None:
+        """Look an action up; None unless every byte of its outputs is here.
+
+        To `verify` is to look at every file of its trees, as is done once the store has lost something.
+        """
+        message = _checked(self._path(key))
+        if message is None:
             return None
-        checksum, message = data[:32], data[32:]
-        if hashlib.sha256(message).digest() != checksum:
-            return None
+        is_complete = self._is_sound if verify else self._is_complete
         try:
             outputs = decode_result(message)
-            complete = all(self._is_complete(content) for content in outputs.values())
+            # Each of them, also after one that is not: the next look should find no more damage.
+            faults = [path for path, content in outputs.items() if not is_complete(content)]
         except (KeyError, ValueError):
             return None
-        return outputs if complete else None
+        return None if faults else outputs
 
     def put(self, key: Digest, outputs: Mapping[str, Content]) -> None:
         """Remember a result; its outputs must be in the store."""
@@ -47,19 +47,28 @@ class ActionCache:
         target = self._path(key)
         with host_errors(target):
             target.parent.mkdir(exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._store.home / "tmp")
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(message).digest() + message)
-            os.replace(name, target)
+        self._store.scratch.write(target, hashlib.sha256(message).digest() + message)
 
     def forget_presence(self) -> None:
         """Look at the store's folders anew: blobs have gone since."""
         self._present = None
 
+    def _is_sound(self, content: Content) -> bool:
+        digests = [content.digest] if isinstance(content, FileContent) else [content.tree]
+        if isinstance(content, TreeContent):
+            digests += {file.digest for _, file in Tree.decode(self._store.read(content.tree)).files()}
+        sound = True
+        for digest in digests:
+            try:
+                self._store.verify(digest)
+            except KeyError:
+                sound = False
+        return sound
+
     def _is_complete(self, content: Content) -> bool:
         if isinstance(content, FileContent):
-            return self._has(content.digest)
-        if not self._has(content.tree):
+            return self._store.contains(content.digest)
+        if not self._store.contains(content.tree):
             return False
         closure = self._closure(content.tree)
         if self._present is None:
@@ -72,27 +81,21 @@ class ActionCache:
         """Ask the disk about blobs that the first look did not see; this build may have made them."""
         for found in missing:
             name, home = found.hex(), self._store.home
-            if not (home / "cas" / name[:2] / name).exists() and not (home / "recipes" / name).exists():
-                return False
+            if not (home / "cas" / name[:2] / name).exists():
+                return missing <= self._store.present()
         return True
 
     def _closure(self, tree: Digest) -> bytes:
         """List the hashes of a tree's files, from a note beside the store where there is one."""
         note = self._store.home / "closures" / tree.hash
-        with suppress(OSError):
-            data = note.read_bytes()
-            if len(data) % 32 == 0:
-                return data
+        known = _checked(note)
+        if known is not None:
+            return known
         files = {entry.digest.hash for _, entry in Tree.decode(self._store.read(tree)).files()}
         data = b"".join(bytes.fromhex(each) for each in sorted(files))
-        handle, name = tempfile.mkstemp(dir=self._store.home / "tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, note)
+        with suppress(HostError):
+            self._store.scratch.write(note, hashlib.sha256(data).digest() + data)
         return data
-
-    def _has(self, digest: Digest) -> bool:
-        return self._store.contains(digest)
 
     def _path(self, key: Digest) -> Path:
         return self._folder / key.hash[:2] / key.hash
@@ -124,6 +127,15 @@ def decode_result(message: bytes) -> dict[str, Content]:
             tree, root = decode_digest(wire.as_bytes(node[3])), decode_digest(wire.as_bytes(node[5]))
             outputs[wire.as_text(node[1])] = TreeContent(tree, root)
     return outputs
+
+
+def _checked(file: Path) -> bytes | None:
+    """Read what stands behind a checksum; None when it is not there or damaged."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
 
 
 __all__ = ["ActionCache", "decode_result", "encode_result"]

@@ -32,18 +32,21 @@ class Builder:
         """
         wanted = list(artifacts)
         names = graph.closure(wanted)
-        self.scheduler.listener(Plan(len(names)))
-        ran: list[str] = []
+        ran: Sequence[str] = ()
         for _ in range(_ATTEMPTS):
+            self.scheduler.listener(Plan(len(names)))
             try:
-                run = self.scheduler.run(graph, names)
+                run = self.scheduler.run(graph, names, ran)
+                ran = run.ran
                 self._verify(run, wanted)
             except MissingBlob as error:
                 how = "was damaged" if error.corrupt else "is gone"
                 self.scheduler.listener(Warned(f"`{error.digest.short}` of the store {how}: making it again"))
                 self.scheduler.cache.forget_presence()
+                self.scheduler.careful = True
+                ran = error.ran or ran
                 continue
-            run.ran[:0] = ran
+            run.ran[:] = dict.fromkeys(run.ran)
             return run
         raise InternalError("The store keeps losing what is written to it")
 

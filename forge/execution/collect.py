@@ -19,6 +19,8 @@ def collect(store: LocalStore, folder: str, outputs: tuple[str, ...]) -> dict[st
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         return {output: _output(store, root, output) for output in outputs}
+    except OSError as error:
+        raise ActionFailed(f"The output `{error.filename}` cannot be read: {error.strerror}") from error
     finally:
         os.close(root)
 
@@ -43,7 +45,7 @@ def _output(store: LocalStore, root: int, output: str) -> Content:
             return TreeContent(tree.digest, tree.root)
         if not stat.S_ISREG(mode):
             raise ActionFailed(f"The output `{output}` is not a regular file")
-        file = _file(store, handles[-1], parts[-1])
+        file = _file(store, handles[-1], parts[-1], output)
         return FileContent(file.digest, file.executable)
     finally:
         for handle in handles[1:]:
@@ -66,7 +68,7 @@ def _folder(store: LocalStore, parent: int, name: str, prefix: str, out: dict[st
                 if len(out) == before:
                     out[path] = Folder()
             elif stat.S_ISREG(mode):
-                out[path] = _file(store, handle, child)
+                out[path] = _file(store, handle, child, path)
             elif stat.S_ISLNK(mode):
                 out[path] = _link(os.readlink(child, dir_fd=handle), path)
             else:
@@ -76,20 +78,27 @@ def _folder(store: LocalStore, parent: int, name: str, prefix: str, out: dict[st
 
 
 def _link(target: str, path: str) -> Symlink:
+    try:
+        target.encode()
+    except UnicodeEncodeError as error:
+        raise ActionFailed(f"The output `{path}` is a link to {target!a}, which is not UTF-8") from error
     resolved = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    if target.startswith("/") or resolved.startswith(".."):
+    if target.startswith("/") or resolved == ".." or resolved.startswith("../"):
         raise ActionFailed(f"The output `{path}` is a link to `{target}`, out of its folder")
+    # `..` after a name may start from wherever a link of that name leads to: a chain of them could climb out.
+    if ".." in target.lstrip("./").split("/"):
+        raise ActionFailed(f"The output `{path}` is a link to `{target}`, with `..` after a name")
     return Symlink(target)
 
 
-def _file(store: LocalStore, parent: int, name: str) -> File:
+def _file(store: LocalStore, parent: int, name: str, path: str) -> File:
     handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
     with os.fdopen(handle, "rb") as file, store.writer() as writer:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
-            raise ActionFailed(f"The output `{name}` is not a regular file")
+            raise ActionFailed(f"The output `{path}` is not a regular file")
         if mode & (stat.S_ISUID | stat.S_ISGID):
-            raise ActionFailed(f"The output `{name}` is set-uid or set-gid")
+            raise ActionFailed(f"The output `{path}` is set-uid or set-gid")
         while chunk := file.read(_CHUNK):
             writer.write(chunk)
         return File(writer.commit(), bool(mode & 0o100))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
-import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +17,18 @@ from forge.core.action import OUT, WORK, Action
 from forge.core.errors import ActionFailed, Fault, ForgeError, InternalError, Interrupted, MaterialError
 from forge.core.tool import Content, FileContent, Tool, ToolRequest, TreeContent
 from forge.execution.collect import collect
-from forge.execution.home import host_errors
+from forge.execution.home import free_bytes, host_error, host_errors
 from forge.execution.materialize import materialize
 from forge.execution.process import ProcessGroup
 from forge.execution.sandbox import Sandbox, refused
-from forge.execution.store import LocalStore
+from forge.execution.scratch import remove
+from forge.execution.store import LocalStore, MissingBlob
 
 _LOG_LINES = 20
+_LOG_BYTES = 1 << 18
+"""How much of what an action prints is kept."""
+_FULL = 1 << 16
+"""Bytes: where fewer are free, an action failed for want of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +81,16 @@ class LocalExecutor:
             return self._run_command(action, inputs, root)
         except ActionFailed as error:
             first = error.faults[0]
-            fault = Fault(f"{action.description or action.mnemonic}: {first.text}", str(action.owner), first.hint)
+            said = action.description or action.mnemonic
+            text = first.text if str(action.owner) in said else f"{said}: {first.text}"
+            fault = Fault(f"{action.mnemonic} failed: {text}", str(action.owner), first.hint)
             raise ActionFailed(fault, *error.faults[1:], log=error.log) from error
 
     def stop(self) -> None:
         """End every process; a tool ends when it next tells how far it is."""
         self.processes.stop()
 
-    def _run_tool(
-        self, action: Action, inputs: Mapping[str, Content], progress: Callable[[int, int], None]
-    ) -> Outcome:
+    def _run_tool(self, action: Action, inputs: Mapping[str, Content], progress: Callable[[int, int], None]) -> Outcome:
         _, name, _, params = action.argv
         request_params = json.loads(params)
         if action.fixed_output is not None:
@@ -118,14 +124,18 @@ class LocalExecutor:
             raise InternalError(f"`{action.owner}` runs a command without an environment")
         bwrap = self.bwrap()
         rootfs = materialize(self.store, root)
-        with host_errors(self.store.home / "sandbox"):
-            base = Path(tempfile.mkdtemp(dir=self.store.home / "sandbox"))
+        base = self._base()
         keep = False
         try:
             sandbox = self._stage(base, rootfs, action, inputs)
             line = sandbox.command(bwrap, action.argv)
-            code = self.processes.run(line, env={}, log=base / "log", timeout=action.timeout)
-            log = (base / "log").read_text(errors="replace")
+            with host_errors(base):
+                code, began = self.processes.run_sandbox(line, log=base / "log", timeout=action.timeout)
+                log = _tail(base / "log")
+            if code is not None and code > 0 and not began:
+                self._check_trees(sandbox, root)
+                if error := refused(log, code):
+                    raise error
             if code != 0:
                 keep = self.debug
                 raise self._failure(action, code, log, line if keep else None)
@@ -155,29 +165,44 @@ class LocalExecutor:
                 folder.mkdir(parents=True, exist_ok=True)
         return Sandbox(rootfs, work, out, tmp, dict(action.env), binds)
 
+    def _base(self) -> Path:
+        """Make the folder of one action; one that may have to be looked at later outlives this process."""
+        if not self.debug:
+            return self.store.scratch.subfolder()
+        with host_errors(self.store.home / "sandbox"):
+            return Path(tempfile.mkdtemp(dir=self.store.home / "sandbox"))
+
+    def _check_trees(self, sandbox: Sandbox, root: TreeContent) -> None:
+        """Tell a tree that another build has just put away from a machine that refuses; MissingBlob for the former."""
+        if not all(folder.is_dir() for folder in (sandbox.root, *sandbox.binds.values())):
+            self.store.intact.clear()
+            raise MissingBlob(root.tree)
+
     def _failure(self, action: Action, code: int | None, log: str, line: list[str] | None) -> ForgeError:
+        if free_bytes(self.store.home) < _FULL:
+            return host_error(OSError(errno.ENOSPC, ""), self.store.home)
+        how = f"no end after {action.timeout} s"
         if code is not None:
-            host = refused(log, code)
-            if host is not None:
-                return host
-        how = f"exit code {code}" if code is not None else f"no end after {action.timeout} s"
-        if code is not None and code < 0:
-            how = f"signal {-code}"
+            how = f"exit code {code}" if 0 < code <= 128 else _signal(code)
         tail = "\n".join(log.splitlines()[-_LOG_LINES:])
         command = shlex.join(line) if line else ""
         hint = f"Repeat it with: {command}" if line else "See its folder and command with `--sandbox_debug`"
         return ActionFailed(how, hint=hint, log=tail)
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder in which an action may have taken permissions away."""
+__all__ = ["Executor", "LocalExecutor", "Outcome", "remove"]
 
-    def again(function: Callable[[str], object], path: str, _: object) -> None:
-        try:
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700, follow_symlinks=os.chmod not in os.supports_follow_symlinks)
-            function(path)
-        except OSError:
-            pass
 
-    shutil.rmtree(folder, onerror=again)
+def _tail(log: Path) -> str:
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LOG_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def _signal(code: int) -> str:
+    number = -code if code < 0 else code - 128
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit code {code}"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from forge.core.errors import HostError
 
 SCHEMA = "1"
 """Version of the folder's layout; a folder of a newer one is refused."""
+
+_PARTS = ("cas", "ac", "recipes", "closures", "trees", "tmp", "partial", "sandbox", "workspaces", "quarantine")
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -25,12 +28,9 @@ def home_folder(environ: Mapping[str, str]) -> Path:
 def prepare_home(home: Path) -> None:
     """Make the folder's parts; HostError when that cannot be, or when a newer forge wrote it."""
     with host_errors(home):
-        for part in ("cas", "ac", "recipes", "closures", "trees", "tmp", "partial", "sandbox", "workspaces", "quarantine"):
+        for part in _PARTS:
             (home / part).mkdir(parents=True, exist_ok=True)
-        version = home / "version"
-        if not version.exists():
-            version.write_text(SCHEMA + "\n")
-        found = version.read_text().strip()
+        found = _version(home / "version")
     if found != SCHEMA:
         raise HostError(
             f"The store `{home}` has schema {found}, this forge knows {SCHEMA}",
@@ -50,7 +50,7 @@ def host_errors(path: Path) -> Iterator[None]:
 def host_error(error: OSError, path: Path) -> HostError:
     """Say what the machine refused, where, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = _free(path)
+        free = free_bytes(path)
         return HostError(
             f"No space left to write `{path}` ({free} bytes are free)",
             hint="Free some space, or set FORGE_HOME to a folder on a larger disk; nothing that was finished is lost",
@@ -62,7 +62,19 @@ def host_error(error: OSError, path: Path) -> HostError:
     return HostError(f"`{error.filename or path}`: {error.strerror}")
 
 
-def _free(path: Path) -> int:
+def _version(file: Path) -> str:
+    """Read the schema; an empty file is what a power cut leaves of a new one."""
+    with suppress(FileNotFoundError):
+        if found := file.read_text(errors="replace").strip():
+            return found
+    temporary = file.with_name(f"version.{os.getpid()}.{threading.get_ident()}")
+    temporary.write_text(SCHEMA + "\n")
+    os.replace(temporary, file)
+    return SCHEMA
+
+
+def free_bytes(path: Path) -> int:
+    """Tell how much can be written where `path` is, or would be."""
     for folder in (path, *path.parents):
         try:
             found = os.statvfs(folder)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from forge.core.digest import Digest
 from forge.core.tool import TreeContent
 from forge.core.tree import File, Symlink, Tree
 from forge.execution.home import host_errors
@@ -21,17 +19,34 @@ def materialize(store: LocalStore, content: TreeContent) -> Path:
     Raises MissingBlob when a file is not in the store.
     """
     target = store.home / "trees" / content.root.hash
-    if target.is_dir():
+    found = target.is_dir()
+    if found and content.root.hash in store.intact:
         return target
     tree = Tree.decode(store.read(content.tree))
-    with host_errors(target):
-        temporary = Path(tempfile.mkdtemp(dir=store.home / "tmp"))
-        try:
-            write_tree(store, tree, temporary / "tree")
-            _publish(temporary / "tree", target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    if not found or not _is_intact(tree, str(target)):
+        with host_errors(target):
+            temporary = store.scratch.subfolder()
+            try:
+                if found:
+                    with suppress(FileNotFoundError):
+                        os.rename(target, temporary / "damaged")
+                write_tree(store, tree, temporary / "tree")
+                _publish(temporary / "tree", target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    store.intact.add(content.root.hash)
     return target
+
+
+def evidence(store: LocalStore, content: TreeContent) -> tuple[dict[str, int], dict[str, int]]:
+    """Tell what shows with `stat` alone that a tree on disk is as it was.
+
+    Its files with their sizes, whose times are the store's, and its folders with their times in nanoseconds.
+    """
+    tree = Tree.decode(store.read(content.tree))
+    base = str(store.home / "trees" / content.root.hash)
+    files = {f"{base}/{name}": file.digest.size for name, file in tree.files()}
+    return files, {base: STAMP * 10**9} | {f"{base}/{name}": STAMP * 10**9 for name in tree.folders()}
 
 
 def write_tree(store: LocalStore, tree: Tree, folder: Path) -> None:
@@ -53,9 +68,18 @@ def write_tree(store: LocalStore, tree: Tree, folder: Path) -> None:
     os.utime(base, (STAMP, STAMP))
 
 
-def is_materialized(store: LocalStore, root: Digest) -> bool:
-    """Say whether a tree's folder is there."""
-    return (store.home / "trees" / root.hash).is_dir()
+def _is_intact(tree: Tree, base: str) -> bool:
+    """Look at each file and folder; whatever was changed, added or removed has changed a time."""
+    try:
+        if any(os.lstat(f"{base}/{name}").st_mtime_ns != STAMP * 10**9 for name in ["", *tree.folders()]):
+            return False
+        for name, file in tree.files():
+            found = os.lstat(f"{base}/{name}")
+            if found.st_size != file.digest.size or found.st_mtime_ns != STAMP * 10**9:
+                return False
+    except OSError:
+        return False
+    return True
 
 
 def _publish(made: Path, target: Path) -> None:

@@ -31,10 +31,18 @@ def publish(store: LocalStore, workspace: Path, name: str, content: Content) -> 
     if link.exists() and not link.is_symlink():
         raise UserError(f"`{FOLDER}/{name}` is in the way: forge did not make it", hint="Move it elsewhere")
     with host_errors(link):
-        link.parent.mkdir(parents=True, exist_ok=True)
+        _make_parents(workspace, link.parent)
         temporary = link.with_name(f".{link.name}.{os.getpid()}")
         with suppress(FileNotFoundError):
             temporary.unlink()
         temporary.symlink_to(target)
         os.replace(temporary, link)
     return link, target
+
+
+def _make_parents(workspace: Path, folder: Path) -> None:
+    """Make the folders below `forge-out`; where one is a link of an earlier build, it leads into the store."""
+    for parent in reversed([folder, *folder.parents]):
+        if parent.is_relative_to(workspace / FOLDER) and parent.is_symlink():
+            parent.unlink()
+    folder.mkdir(parents=True, exist_ok=True)

@@ -81,8 +81,8 @@ def _bundled() -> str | None:
 
 
 def refused(log: str, code: int) -> HostError | None:
-    """Tell a sandbox that could not be made from a command that failed in it."""
-    line = log.strip().splitlines()[0] if log.strip() else ""
-    if code == 1 and line.startswith("bwrap: ") and "execvp" not in line:
-        return HostError(f"No sandbox: this machine refuses it ({line.removeprefix('bwrap: ')})", hint=_HINT)
-    return None
+    """Say in bubblewrap's words why a sandbox was not made; None when only the program was not there."""
+    words = log.strip().splitlines()[-1].removeprefix("bwrap: ") if log.strip() else f"exit code {code}"
+    if words.startswith("execvp "):
+        return None
+    return HostError(f"No sandbox: this machine refuses it ({words})", hint=_HINT)

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from forge.core import wire
@@ -26,6 +26,9 @@ from forge.execution.trace import TraceLog, parts_of
 
 _DOWNLOADS = 8
 """Fetches at a time: they wait for others, not for this machine."""
+
+_Done = queue.SimpleQueue[tuple[str, Callable[[], Mapping[str, Content]]]]
+"""Name of an action that has ended, and what gives its outputs or raises its error."""
 
 
 @dataclass(slots=True)
@@ -53,47 +56,56 @@ class Scheduler:
     listener: Listener
     jobs: int
     keep_going: bool = False
+    careful: bool = False
+    """Look at every file of every result that is found: the store has lost something."""
     _flights: dict[str, threading.Lock] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
+    _roots: dict[str, Directory] = field(default_factory=dict)
 
-    def run(self, graph: ActionGraph, names: Sequence[str]) -> Run:
-        """Run the named actions, which must be closed under dependencies; MissingBlob when one vanished."""
-        result = Run()
+    def run(self, graph: ActionGraph, names: Sequence[str], ran: Sequence[str] = ()) -> Run:
+        """Run the named actions, which must be closed under dependencies; MissingBlob when something vanished.
+
+        After a failure nothing more is started (unless `keep_going`), and what runs may end: it is kept.
+        `ran` is what an earlier attempt has run.
+        """
+        result = Run(ran=list(ran))
         wanted = set(names)
         needs = {name: {dep for dep in graph.dependencies(name) if dep in wanted} for name in names}
         dependents: dict[str, list[str]] = {name: [] for name in names}
         for name, deps in needs.items():
             for dep in deps:
                 dependents[dep].append(name)
-        done: queue.SimpleQueue[tuple[str, Callable[[], Mapping[str, Content]]]] = queue.SimpleQueue()
+        done: _Done = queue.SimpleQueue()
         ready = [name for name in names if not needs[name]]
-        running = 0
+        running: dict[str, Future[None]] = {}
         with ThreadPoolExecutor(self.jobs, "action") as workers, ThreadPoolExecutor(_DOWNLOADS, "fetch") as fetchers:
             try:
                 while ready or running:
                     for name in ready:
                         pool = fetchers if graph.actions[name].is_fixed_output else workers
-                        pool.submit(self._perform, graph, name, result, done)
-                        running += 1
+                        running[name] = pool.submit(self._perform, graph, name, result, done)
                     ready = []
                     name, outcome = done.get()
-                    running -= 1
+                    del running[name]
                     try:
                         result.contents[name] = outcome()
-                    except (ForgeError, MissingBlob) as error:
-                        if isinstance(error, MissingBlob):
-                            raise
+                    except ForgeError as error:
                         result.failures[name] = error
-                        if not self.keep_going or error.exit_code not in (1,):
-                            break
                         result.abandoned |= _dependents_of(name, dependents)
+                        if not self.keep_going or error.exit_code != 1:
+                            result.abandoned |= wanted - result.contents.keys() - result.failures.keys()
+                            running = {each: future for each, future in running.items() if not future.cancel()}
                         continue
+                    result.abandoned.discard(name)
                     for dependent in dependents[name]:
                         needs[dependent].discard(name)
                         if not needs[dependent] and dependent not in result.abandoned:
                             ready.append(dependent)
             except (KeyboardInterrupt, Interrupted):
                 self.executor.stop()
+                raise
+            except MissingBlob as error:
+                error.ran = tuple(result.ran)
                 raise
             finally:
                 workers.shutdown(wait=False, cancel_futures=True)
@@ -105,7 +117,7 @@ class Scheduler:
         graph: ActionGraph,
         name: str,
         result: Run,
-        done: queue.SimpleQueue[tuple[str, Callable[[], Mapping[str, Content]]]],
+        done: _Done,
     ) -> None:
         try:
             contents = self._resolve(graph, name, result)
@@ -119,23 +131,23 @@ class Scheduler:
         if action.fixed_output is not None:
             key = action.fixed_output
             with self._flight(key):
-                if self.store.contains(key):
+                if self._holds(key):
                     result.cached += 1
-                    outputs = {action.outputs[0]: FileContent(key)}
                     self.listener(ActionFinished(name, action, "cached"))
-                    return outputs
-                return self._execute(name, action, {}, None, key, result)
+                else:
+                    self._execute(name, action, {}, None, key, result)
+                return {action.outputs[0]: FileContent(key)}
         inputs = {path: self._content(artifact, result) for path, artifact in action.inputs}
         root = self._content(action.root, result) if action.root is not None else None
         if root is not None and not isinstance(root, TreeContent):
             raise InternalError(f"The root of `{name}` is no tree")
         key = action_key(action, inputs, self._root_directory(root)).digest
         with self._flight(key):
-            found = self.cache.get(key)
+            found = self.cache.get(key, verify=self.careful)
             if found is not None and set(found) == set(action.outputs):
                 result.cached += 1
-                parts = parts_of(action, inputs, root)
-                self.traces.record(name, key.hash, parts, ran=False, reasons=[])
+                if not self.traces.knows(name, key.hash):
+                    self.traces.record(name, key.hash, parts_of(action, inputs, root), ran=False, reasons=[])
                 self.listener(ActionFinished(name, action, "cached"))
                 return found
             self._ingest(action, inputs)
@@ -164,6 +176,8 @@ class Scheduler:
             raise
         if action.fixed_output is None:
             self.cache.put(key, outcome.outputs)
+        elif not self.store.contains(key):
+            raise InternalError(f"`{name}` did not bring {key}")
         self.traces.record(name, key.hash, parts, ran=True, reasons=reasons)
         result.ran.append(name)
         self.listener(ActionFinished(name, action, "ran", time.monotonic() - start, outcome.log))
@@ -177,17 +191,29 @@ class Scheduler:
     def _ingest(self, action: Action, inputs: Mapping[str, Content]) -> None:
         for path, artifact in action.inputs:
             content = inputs[path]
-            if isinstance(artifact, Source) and isinstance(content, FileContent):
+            if isinstance(artifact, Source) and isinstance(content, FileContent) and not self._holds(content.digest):
                 self.sources.ingest(artifact, content, self.store)
 
     def _root_directory(self, root: TreeContent | None) -> Directory | None:
         if root is None:
             return None
+        known = self._roots.get(root.root.hash)
+        if known is not None:
+            return known
         # The root folder is the first field of the Tree message; the rest need not be read into values.
         for number, value in wire.fields(self.store.read(root.tree)):
             if number == 1:
-                return Directory.decode(wire.as_bytes(value))
+                known = self._roots[root.root.hash] = Directory.decode(wire.as_bytes(value))
+                return known
         raise MissingBlob(root.tree)
+
+    def _holds(self, digest: Digest) -> bool:
+        if self.careful:
+            try:
+                self.store.verify(digest)
+            except MissingBlob:
+                return False
+        return self.store.contains(digest)
 
     def _flight(self, key: Digest) -> threading.Lock:
         with self._guard:

@@ -6,18 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from forge.core.action import OUT, WORK
 from forge.core.tool import TreeContent
-from forge.execution.executor import remove
 from forge.execution.home import host_errors
 from forge.execution.materialize import materialize
 from forge.execution.sandbox import Sandbox
+from forge.execution.scratch import remove
 from forge.execution.store import LocalStore
 
 STOP_SECONDS = 40.0
@@ -33,8 +31,8 @@ def serve(
     HostError when there is no sandbox.
     """
     rootfs = materialize(store, root)
-    with host_errors(store.home / "sandbox"):
-        base = Path(tempfile.mkdtemp(dir=store.home / "sandbox"))
+    base = store.scratch.subfolder()
+    with host_errors(base):
         for name in (WORK, f"{WORK}/{OUT}", OUT, "tmp"):
             (base / name).mkdir()
         (base / "tmp").chmod(0o1777)
@@ -80,5 +78,3 @@ def _child(status: int) -> int:
     with suppress(ValueError, KeyError):
         return int(json.loads(data[: data.index(b"}") + 1])["child-pid"])
     return 0
-
-

@@ -14,6 +14,7 @@ VERSION = 3
 STAMP_NS = 946_684_800 * 10**9
 """`store.STAMP` in nanoseconds; a test keeps the two equal."""
 _RACY = 20_000_000
+_RACY_COARSE = 2_100_000_000
 
 
 def state_folder(home: str, root: str) -> str:
@@ -78,20 +79,36 @@ def save(
     `started` is when the first file was read, in nanoseconds since the epoch.
     """
     present = [(name, signature) for name, signature in sorted(files.items()) if signature is not None]
-    newest = max((max(signature[:2]) for _, signature in present), default=0)
-    if newest >= started - _RACY:
+    home = os.path.dirname(os.path.dirname(os.path.dirname(path)))
+    # Of the times only the one of the last change is never set by hand. The store's folders change in
+    # every build, and were looked at after it.
+    changed = [signature[1] for _, signature in present]
+    changed += [modified for name, modified in folders.items() if not name.startswith(f"{home}/")]
+    if any(_is_racy(when, started) for when in changed):
         return False
+    absent = [name for name, signature in files.items() if signature is None]
+    absent += [name for name, modified in folders.items() if modified < 0]
     table = {
         "identity": expected,
         "files": present,
-        "absent": sorted(name for name, signature in files.items() if signature is None),
+        "absent": sorted(absent),
         "folders": sorted((name, modified) for name, modified in folders.items() if modified >= 0),
         "blobs": sorted(blobs.items()),
         "links": sorted(links.items()),
         "said": said,
     }
     temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        marshal.dump(table, file)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            marshal.dump(table, file)
+        os.replace(temporary, path)
+    except OSError:  # a full disk or one to read only: the build was good, the next one looks at everything
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        return False
     return True
+
+
+def _is_racy(when: int, started: int) -> bool:
+    """Say whether a change of that time may be followed by another of the same time, as the disk tells it."""
+    return when >= started - (_RACY if when % 10**9 else _RACY_COARSE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import marshal
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,8 @@ from forge.execution.store import LocalStore
 
 _RACY = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again within one clock tick."""
+_RACY_COARSE = 2_100_000_000
+"""The same on a file system that keeps whole seconds."""
 
 
 class SourceCache:
@@ -30,7 +33,9 @@ class SourceCache:
         self._known: dict[str, tuple[int, int, int, int, str]] = {}
         self._changed = False
         with suppress(OSError, ValueError, EOFError, TypeError):
-            self._known = marshal.loads(note.read_bytes())
+            data = note.read_bytes()
+            if hashlib.sha256(data[32:]).digest() == data[:32]:
+                self._known = marshal.loads(data[32:])
 
     def path(self, source: Source) -> Path:
         """Name the file of a source."""
@@ -41,6 +46,8 @@ class SourceCache:
         path = str(self.path(source))
         try:
             found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                raise LoadError(f"`{source.path}` is not a regular file", place=source.path)
             signature = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
             executable = bool(found.st_mode & 0o100)
             known = self._known.get(path)
@@ -52,8 +59,9 @@ class SourceCache:
                 size = file.tell()
         except OSError as error:
             raise LoadError(f"Cannot read `{source.path}`: {error.strerror}", place=source.path) from error
-        # mtime can be set to anything; ctime cannot, so an edit in the same tick shows there.
-        if max(signature[:2]) < now - _RACY and size == signature[2]:
+        # mtime can be set to anything, also to the future; ctime cannot, and every edit sets it.
+        racy = _RACY if signature[1] % 10**9 else _RACY_COARSE
+        if signature[1] < now - racy and size == signature[2]:
             with self._lock:
                 self._known[path] = (*signature, hashed)
                 self._changed = True
@@ -65,7 +73,7 @@ class SourceCache:
             return
         try:
             store.put_file(self.path(source), content.digest)
-        except MaterialError as error:
+        except (MaterialError, OSError) as error:
             hint = "Something edits it during the build; nothing was cached, run the build again"
             raise MaterialError(f"`{source.path}` changed while it was being used", hint=hint) from error
 
@@ -74,5 +82,6 @@ class SourceCache:
         if self._changed:
             temporary = self._note.with_name(f"{self._note.name}.{os.getpid()}")
             with suppress(OSError):
-                temporary.write_bytes(marshal.dumps(self._known))
+                data = marshal.dumps(self._known)
+                temporary.write_bytes(hashlib.sha256(data).digest() + data)
                 os.replace(temporary, self._note)

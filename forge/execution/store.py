@@ -3,18 +3,17 @@
 A blob is written to a temporary file and renamed, so that it is there whole or not at all. Its
 modification time is then set to a constant: whatever changes the file in place changes that, and the
 next reader hashes it anew. So a hit costs one `stat`, a changed or torn blob is found before it is used,
-and the store needs no index. https://bazel.build/remote/caching describes the same shape.
+and the store needs no index. There is no fsync: what a power cut leaves of a blob is shorter than its
+digest says, and so found as well. https://bazel.build/remote/caching describes the same shape.
 """
 
 from __future__ import annotations
 
-import base64
+import errno
 import hashlib
 import io
-import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,11 +22,15 @@ from typing import BinaryIO
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.execution.home import host_error, host_errors, prepare_home
+from forge.execution.recipe import Concatenation, Recipe
+from forge.execution.scratch import Scratch
 
 STAMP = 946_684_800
 """Modification time of every file of the store, in seconds: 2000-01-01, as good as any."""
 
 _CHUNK = 1 << 20
+_UNLINKABLE = {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
+"""What `link` says where a copy will do: another device, too many links, a file system without them."""
 
 
 class MissingBlob(KeyError):
@@ -36,6 +39,8 @@ class MissingBlob(KeyError):
     def __init__(self, digest: Digest, *, corrupt: bool = False) -> None:
         super().__init__(str(digest))
         self.digest, self.corrupt = digest, corrupt
+        self.ran: tuple[str, ...] = ()
+        """Actions that had run when it showed: the scheduler notes them."""
 
 
 class LocalStore:
@@ -44,29 +49,31 @@ class LocalStore:
     def __init__(self, home: Path) -> None:
         prepare_home(home)
         self.home = home
+        self.scratch = Scratch(home / "tmp")
         self._cas = str(home / "cas")
         self._shards: set[str] = set()
+        self._damaged: set[str] = set()
         self.lost: list[MissingBlob] = []
         """What was found missing or damaged, in order: some callers turn the error into one of their own."""
+        self.intact: set[str] = set()
+        """Root hashes of the trees on disk that were looked at since the last damage."""
 
     def path(self, digest: Digest, *, executable: bool = False) -> Path:
         """Name the file that holds a blob; executables have a copy of their own, as links share modes."""
-        name = digest.hash + (".x" if executable else "")
-        return Path(f"{self._cas}/{digest.hash[:2]}/{name}")
+        return Path(self._name(digest, executable))
 
     def contains(self, digest: Digest) -> bool:
         """Say whether it is here, and of the right size."""
-        try:
-            return os.stat(self.path(digest)).st_size == digest.size
-        except OSError:
-            return self._recipe(digest) is not None
+        with suppress(OSError):
+            if os.stat(self._name(digest)).st_size == digest.size:
+                return True
+        recipe = self._recipe(digest.hash)
+        return recipe is not None and recipe.size == digest.size and all(map(self.contains, recipe.blobs()))
 
     @contextmanager
     def writer(self) -> Iterator[LocalWriter]:
         """Open a writer; leaving the block without `commit` drops what was written."""
-        with host_errors(self.home / "tmp"):
-            handle, name = tempfile.mkstemp(dir=self.home / "tmp")
-        writer = LocalWriter(self, handle, name)
+        writer = LocalWriter(self, *self.scratch.file())
         try:
             yield writer
         finally:
@@ -75,10 +82,7 @@ class LocalStore:
     def put(self, data: bytes) -> Digest:
         """Keep `data`."""
         digest = Digest.of(data)
-        sound = False
-        with suppress(MissingBlob):
-            sound = self._is_sound(digest)
-        if not sound:
+        if not self._is_sound(digest):
             with self.writer() as writer:
                 writer.write(data)
                 writer.commit(digest)
@@ -93,22 +97,17 @@ class LocalStore:
 
     def put_recipe(self, digest: Digest, parts: Sequence[bytes | Digest]) -> None:
         """Keep a blob as a concatenation of texts and other blobs."""
-        rows = [{"digest": str(p)} if isinstance(p, Digest) else {"data": base64.b64encode(p).decode()} for p in parts]
-        target = self.home / "recipes" / digest.hash
-        with host_errors(target):
-            handle, name = tempfile.mkstemp(dir=self.home / "tmp")
-            with os.fdopen(handle, "w") as file:
-                json.dump({"size": digest.size, "parts": rows}, file)
-            os.replace(name, target)
+        self.scratch.write(self.home / "recipes" / digest.hash, Recipe(digest.size, tuple(parts)).encode())
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open verified bytes for reading; MissingBlob when they are not here."""
         if self._is_sound(digest):
-            return open(self.path(digest), "rb")
-        parts = self._recipe(digest)
-        if parts is None:
+            with suppress(FileNotFoundError):
+                return open(self._name(digest), "rb")
+        recipe = self._recipe(digest.hash)
+        if recipe is None or recipe.size != digest.size:
             raise self._missing(digest)
-        return io.BufferedReader(_Concatenation(self, parts), _CHUNK)
+        return io.BufferedReader(Concatenation(recipe.parts, self.open), _CHUNK)
 
     def read(self, digest: Digest) -> bytes:
         """Read a blob whole."""
@@ -116,96 +115,112 @@ class LocalStore:
             return file.read()
 
     def link(self, digest: Digest, target: Path | str, *, executable: bool = False) -> None:
-        """Make a blob appear as a file, without copying where the file system allows it."""
+        """Make a blob appear as a new file, without copying where the file system allows it."""
         source = self.sound_path(digest, executable=executable)
         with host_errors(Path(target)):
             try:
                 os.link(source, target)
-            except OSError:  # another device, or too many links to one file
-                shutil.copyfile(source, target)
+            except OSError as error:
+                if error.errno not in _UNLINKABLE:
+                    raise
+                with open(source, "rb") as data, open(target, "xb") as copy:
+                    shutil.copyfileobj(data, copy, _CHUNK)
                 os.chmod(target, 0o555 if executable else 0o444)
                 os.utime(target, (STAMP, STAMP))
 
     def sound_path(self, digest: Digest, *, executable: bool = False) -> Path:
         """Name a verified file with the blob's bytes; MissingBlob when they are not here."""
         if not self._is_sound(digest):
-            with self.open(digest) as source, self.writer() as writer:
-                shutil.copyfileobj(source, writer, _CHUNK)
-                writer.commit(digest)
-        if not executable:
-            return self.path(digest)
-        copy = self.path(digest, executable=True)
-        if not self._is_sound(digest, executable=True):
-            with host_errors(copy):
-                handle, name = tempfile.mkstemp(dir=self.home / "tmp")
-                os.close(handle)
-                shutil.copyfile(self.path(digest), name)
-                _seal(name, copy, 0o555)
-        return copy
+            self._assemble(digest)
+        if executable and not self._is_sound(digest, executable=True):
+            handle, name = self.scratch.file()
+            with host_errors(self.home), suppress(FileNotFoundError):
+                try:
+                    with os.fdopen(handle, "wb") as copy, open(self._name(digest), "rb") as data:
+                        shutil.copyfileobj(data, copy, _CHUNK)
+                    _seal(name, self._name(digest, True), 0o555)
+                finally:
+                    with suppress(FileNotFoundError):
+                        os.unlink(name)
+        return self.path(digest, executable=executable)
 
     def verify(self, digest: Digest) -> None:
         """Make sure that a blob is here and sound; MissingBlob when it is not."""
         if not self._is_sound(digest):
-            parts = self._recipe(digest)
-            if parts is None:
+            recipe = self._recipe(digest.hash)
+            if recipe is None or recipe.size != digest.size:
                 raise self._missing(digest)
-            for part in parts:
-                if isinstance(part, Digest):
-                    self.verify(part)
+            for part in recipe.blobs():
+                self.verify(part)
 
     def present(self) -> set[bytes]:
         """List the hashes of all that is here, in binary: one look at the folders, for many questions."""
         found: set[bytes] = set()
         for shard in os.listdir(self._cas):
-            found.update(bytes.fromhex(name) for name in os.listdir(f"{self._cas}/{shard}") if len(name) == 64)
-        found.update(bytes.fromhex(name) for name in os.listdir(self.home / "recipes") if len(name) == 64)
+            with suppress(OSError, ValueError):
+                found.update(bytes.fromhex(name) for name in os.listdir(f"{self._cas}/{shard}") if len(name) == 64)
+        for name in os.listdir(self.home / "recipes"):
+            recipe = self._recipe(name)
+            if recipe is not None and all(map(self.contains, recipe.blobs())):
+                found.add(bytes.fromhex(name))
         return found
 
     def keep(self, temporary: str, digest: Digest) -> None:
-        """Give a finished temporary file its name."""
-        target = self.path(digest)
+        """Give a finished temporary file its name, unless the blob is here already."""
+        if self._is_sound(digest):
+            os.unlink(temporary)
+            return
         if digest.hash[:2] not in self._shards:
-            target.parent.mkdir(exist_ok=True)
+            os.makedirs(f"{self._cas}/{digest.hash[:2]}", exist_ok=True)
             self._shards.add(digest.hash[:2])
-        _seal(temporary, target, 0o444)
+        _seal(temporary, self._name(digest), 0o444)
+
+    def _name(self, digest: Digest, executable: bool = False) -> str:
+        return f"{self._cas}/{digest.hash[:2]}/{digest.hash}{'.x' if executable else ''}"
 
     def _is_sound(self, digest: Digest, *, executable: bool = False) -> bool:
-        path = self.path(digest, executable=executable)
+        """Say whether a file has the blob's bytes; one that has other bytes is put away."""
+        name = self._name(digest, executable)
         try:
-            found = os.stat(path)
-        except OSError:
+            found = os.stat(name)
+            if found.st_size == digest.size:
+                if found.st_mtime_ns == STAMP * 10**9:
+                    return True
+                if _hash(name) == digest.hash:
+                    with suppress(OSError):
+                        os.utime(name, (STAMP, STAMP))
+                    return True
+        except FileNotFoundError:
             return False
-        if found.st_size == digest.size and found.st_mtime_ns == STAMP * 10**9:
-            return True
-        if found.st_size == digest.size and _hash(path) == digest.hash:
-            with suppress(OSError):
-                os.utime(path, (STAMP, STAMP))
-            return True
-        self._quarantine(path, digest)
+        except OSError:
+            pass  # it cannot be read: as good as damaged
+        self._quarantine(name, digest)
         return False
 
-    def _quarantine(self, path: Path, digest: Digest) -> None:
-        with suppress(FileNotFoundError):
-            os.replace(path, self.home / "quarantine" / path.name)
-        # Trees are links to the same files: whichever held this one is as wrong as it was.
-        trash = tempfile.mkdtemp(dir=self.home / "tmp")
-        with suppress(OSError):
-            os.replace(self.home / "trees", f"{trash}/trees")
-        (self.home / "trees").mkdir(exist_ok=True)
-        raise self._missing(digest, corrupt=True)
+    def _quarantine(self, name: str, digest: Digest) -> None:
+        with host_errors(Path(name)), suppress(FileNotFoundError):
+            os.replace(name, self.home / "quarantine" / os.path.basename(name))
+        self._damaged.add(digest.hash)
+        self.intact.clear()  # trees are links to the same files
 
-    def _missing(self, digest: Digest, *, corrupt: bool = False) -> MissingBlob:
-        error = MissingBlob(digest, corrupt=corrupt)
+    def _missing(self, digest: Digest) -> MissingBlob:
+        error = MissingBlob(digest, corrupt=digest.hash in self._damaged)
         self.lost.append(error)
         return error
 
-    def _recipe(self, digest: Digest) -> list[bytes | Digest] | None:
+    def _assemble(self, digest: Digest) -> None:
+        """Make a file of a recipe."""
+        with self.open(digest) as source, self.writer() as writer:
+            shutil.copyfileobj(source, writer, _CHUNK)
+            try:
+                writer.commit(digest)
+            except MaterialError as error:
+                self._quarantine(str(self.home / "recipes" / digest.hash), digest)
+                raise self._missing(digest) from error
+
+    def _recipe(self, name: str) -> Recipe | None:
         try:
-            table = json.loads((self.home / "recipes" / digest.hash).read_bytes())
-            if table["size"] != digest.size:
-                return None
-            rows = table["parts"]
-            return [Digest.parse(row["digest"]) if "digest" in row else base64.b64decode(row["data"]) for row in rows]
+            return Recipe.decode((self.home / "recipes" / name).read_bytes())
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -236,8 +251,8 @@ class LocalWriter:
         digest = Digest(self._hash.hexdigest(), self._size)
         if expected is not None and digest != expected:
             raise MaterialError(f"Wrong content: expected {expected}, got {digest}")
-        self._file.close()
         with host_errors(self._store.home):
+            self._file.close()
             self._store.keep(self._name, digest)
         self._name = ""
         return digest
@@ -250,37 +265,12 @@ class LocalWriter:
                 os.unlink(self._name)
 
 
-class _Concatenation(io.RawIOBase):
-    """Reads the parts of a recipe one after another."""
-
-    def __init__(self, store: LocalStore, parts: Sequence[bytes | Digest]) -> None:
-        self._store, self._parts = store, list(parts)
-        self._current: BinaryIO | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
-        while True:
-            if self._current is None:
-                if not self._parts:
-                    return 0
-                part = self._parts.pop(0)
-                self._current = io.BytesIO(part) if isinstance(part, bytes) else self._store.open(part)
-            data = self._current.read(len(buffer))
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
-            self._current.close()
-            self._current = None
-
-
-def _seal(temporary: str, target: Path, mode: int) -> None:
+def _seal(temporary: str, target: str, mode: int) -> None:
     os.chmod(temporary, mode)
     os.utime(temporary, (STAMP, STAMP))
     os.replace(temporary, target)
 
 
-def _hash(path: Path) -> str:
+def _hash(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import marshal
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from forge.core.action import Action
-from forge.core.tool import Content
+from forge.core.tool import Content, Json
 
 Parts = dict[str, str]
 """Field or input -> a value or digest, short enough to show."""
+
+FIRST = "It has never run in this workspace"
 
 
 class TraceLog:
@@ -39,11 +43,16 @@ class TraceLog:
         """Say what is different from the last time."""
         known = self._table["actions"].get(name)
         if known is None:
-            return ["It has never run in this workspace"]
+            return [FIRST]
         before: Parts = known["parts"]
         reasons = [_difference(part, before.get(part), parts.get(part)) for part in sorted({*before, *parts})]
         found = [reason for reason in reasons if reason]
         return found or ["Its result was no longer in the store"]
+
+    def knows(self, name: str, key: str) -> bool:
+        """Say whether an action was last looked at with this key."""
+        known = self._table["actions"].get(name)
+        return known is not None and known["key"] == key
 
     def record(self, name: str, key: str, parts: Parts, *, ran: bool, reasons: list[str]) -> None:
         """Remember an action as it is now."""
@@ -73,9 +82,12 @@ def parts_of(action: Action, inputs: Mapping[str, Content], root: Content | None
     """Take an action apart into what can change on its own."""
     parts = {"argv": _short(action.argv), "outputs": _short(action.outputs), "timeout": str(action.timeout)}
     if action.tool:
-        parts = {"tool": action.tool, "version of the tool": action.argv[2], "parameters": _short(action.argv[3:])}
+        parts = {"tool": action.tool, "version of the tool": action.argv[2]}
+        parts |= {f"parameter {name}": value for name, value in _leaves(json.loads(action.argv[3]))}
     for name, value in action.env:
         parts[f"env {name}"] = value
+    if action.fixed_output is not None:
+        parts["digest"] = action.fixed_output.short
     for name, value in action.properties:
         parts[f"property {name}"] = value
     if root is not None:
@@ -91,8 +103,23 @@ def _digest(content: Content) -> str:
     return mode + (digest.short if digest else "")
 
 
+def _leaves(value: Json, name: str = "") -> Iterator[tuple[str, str]]:
+    """Take nested parameters apart, also those that are JSON written as text, such as a configuration file's."""
+    if isinstance(value, str) and value.startswith("{"):
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, dict) and value:
+        for key, below in value.items():
+            yield from _leaves(below, f"{name}.{key}" if name else key)
+    else:
+        yield name, _cut(value if isinstance(value, str) else json.dumps(value))
+
+
 def _short(words: tuple[str, ...]) -> str:
-    text = " ".join(words)
+    return _cut(shlex.join(words))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:160]}… {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

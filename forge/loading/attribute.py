@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
@@ -34,8 +34,10 @@ class ForExecution:
 
 
 def _label(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(value, str):
+    if isinstance(value, Label):
         return value
+    if not isinstance(value, str):
+        raise ValueError("must be a label")
     try:
         return Label.parse(value, _scope(info).package)
     except LoadError as error:
@@ -43,8 +45,10 @@ def _label(value: Any, info: ValidationInfo) -> Any:
 
 
 def _source(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(value, str):
+    if isinstance(value, Source):
         return value
+    if not isinstance(value, str):
+        raise ValueError("must be the name of a file")
     found: tuple[Source, ...] = _scope(info).sources(value)
     if len(found) != 1:
         raise ValueError(f"`{value}` must be one file, it is {len(found)}")
@@ -52,8 +56,8 @@ def _source(value: Any, info: ValidationInfo) -> Any:
 
 
 def _sources(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(value, list):
-        return value
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, (str, Source)) for item in value):
+        raise ValueError("must be a list of files and globs")
     found: list[Source] = []
     for item in value:
         found.extend(_scope(info).sources(item) if isinstance(item, str) else [item])
@@ -86,6 +90,8 @@ def collect(value: object, kind: type) -> list[Any]:
         return [found for item in value.values() for found in collect(item, kind)]
     if isinstance(value, (tuple, list, frozenset)):
         return [found for item in value for found in collect(item, kind)]
+    if is_dataclass(value):
+        return [found for each in fields(value) for found in collect(getattr(value, each.name), kind)]
     return []
 
 

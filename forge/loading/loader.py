@@ -8,7 +8,7 @@ from pathlib import Path
 
 from forge.core.artifact import Source
 from forge.core.errors import Fault, LoadError
-from forge.core.label import Label, TargetPattern
+from forge.core.label import Label, TargetPattern, is_package
 from forge.core.platform import Platform
 from forge.core.rule import Rule
 from forge.core.target import Target, TargetGraph, requested_labels
@@ -45,7 +45,9 @@ class Loader:
         wanted = tuple(patterns)
         targets: dict[Label, Target] = {}
         expansion = Expansion(self)
-        pending = list(dict.fromkeys(name for pattern in wanted for name in self._covered(pattern)))
+        for label in self.overrides:
+            expansion.instances_named(label)
+        pending = self._packages_of(wanted)
         faults: list[Fault] = []
         loaded: set[str] = set()
         while pending:
@@ -78,9 +80,10 @@ class Loader:
             yield below
         for name in self.reader.names(base / below):
             path = f"{below}/{name}" if below else name
-            if name[0] not in "._" and name != "forge-out" and (base / path).is_dir() and not (base / path).is_symlink():
+            folder = base / path
+            if name[0] not in "._" and name != "forge-out" and folder.is_dir() and not folder.is_symlink():
                 yield from self.package_names(path)
-        if not below:
+        if below == TOOLCHAINS:  # forge's own: `//...` means the workspace's
             yield TOOLCHAINS
 
     def folder(self, package: str) -> Path:
@@ -117,6 +120,18 @@ class Loader:
             self.reader.exists(folder / path)
         return tuple(Source(path, "runtime") for path in sorted(paths))
 
+    def _packages_of(self, patterns: tuple[TargetPattern, ...]) -> list[str]:
+        """Name the packages to begin with; what a later pattern takes away as a whole is not read."""
+        found: dict[str, None] = {}
+        for pattern in patterns:
+            names = self._covered(pattern)
+            if not (pattern.exclude and pattern.is_wildcard):
+                found.update(dict.fromkeys(names))
+            else:
+                for name in names:
+                    found.pop(name, None)
+        return list(found)
+
     def _covered(self, pattern: TargetPattern) -> list[str]:
         if pattern.kind != "recursive":
             if self.package(pattern.package) is None:
@@ -129,11 +144,14 @@ class Loader:
 
     def unknown_package(self, name: str, wanted: str, place: str = "") -> LoadError:
         """Make the error for a package that is not there."""
-        folder = f"{self.packages_folder}/{name}/{BUILD_FILE}".replace("./", "")
+        folder = "/".join(filter(None, (self.packages_folder.removeprefix("."), name, BUILD_FILE)))
+        if not name:
+            text = f"`{wanted}` is a name in the package `//`, and there is no `{folder}`"
+            return LoadError(text, place=place, hint="Write `//package:name`; `forge query //...` lists the targets")
         return LoadError(
             f"Unknown package `//{name}` of `{wanted}`: there is no `{folder}`",
             place=place,
-            hint=nearest(name, self.package_names()),
+            hint=nearest(name, [*self.package_names(), TOOLCHAINS]),
         )
 
     def _parse(self, name: str) -> Package | None:
@@ -142,14 +160,22 @@ class Loader:
         if content is None:
             return None
         shown = (folder / BUILD_FILE).relative_to(self.root).as_posix()
+        if not is_package(name):
+            hint = "Use letters, digits, `_`, `.`, `+`, `-`"
+            raise LoadError(f"{name!a} cannot be the name of a package", place=ascii(shown)[1:-1], hint=hint)
         file = parse_toml(content, shown, folder)
         return self._declared(name, folder, [(key, table, file) for key, table in file.table.items()])
 
     def _toolchain_package(self) -> Package:
+        own = self.folder(TOOLCHAINS) / BUILD_FILE
+        if self.reader.exists(own):
+            place = own.relative_to(self.root).as_posix()
+            raise LoadError(f"The package `//{TOOLCHAINS}` is forge's own", place=place, hint="Rename the folder")
         tables = [(key, table, file) for key, (table, file) in self.toolchains.tables.items()]
         return self._declared(TOOLCHAINS, self.root, tables)
 
     def _declared(self, name: str, folder: Path, tables: Iterable[tuple[str, object, TomlFile]]) -> Package:
         faults: list[Fault] = []
-        package = Package(name, folder, declare(name, tables, self.rules, faults), tuple(faults))
-        return package
+        given = list(tables)
+        declarations = declare(name, given, self.rules, faults)
+        return Package(name, folder, declarations, tuple(faults), frozenset(key for key, _, _ in given))

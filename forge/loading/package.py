@@ -22,7 +22,7 @@ BUILD_FILE = "BUILD.toml"
 RESERVED = ("rule", "name", "platforms", "override", "tags", "description")
 """Keys of every table that are the loader's, not the rule's."""
 
-_GLOB = re.compile(r"[*?\[]")
+_GLOB = re.compile(r"[*?]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,25 @@ class Declaration:
         """The rule's part of the table."""
         return {key: value for key, value in self.table.items() if key not in RESERVED}
 
+    @property
+    def tags(self) -> frozenset[str]:
+        """Its tags; none where they are no list, which is a fault of the package."""
+        tags = self.table.get("tags", [])
+        return frozenset(map(str, tags)) if isinstance(tags, list) else frozenset()
+
     def place(self, *keys: str) -> str:
         """Name `file:line` of one of its keys."""
         return self.file.place(*self.keys, *keys)
+
+    def override_place(self, platform: Platform | None, *keys: str) -> str:
+        """Name the place that gives a key its value on a platform: an override, or the table itself."""
+        override = self.table.get("override", {})
+        for each in _specific(platform) if keys else ():
+            table = override.get(each, {})
+            for path in (keys, keys[1:]):
+                if path and path[0] in table:
+                    return self.place("override", each, *path)
+        return self.place(*keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,8 @@ class Package:
     declarations: dict[str, Declaration] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     """What is wrong with its tables so far."""
+    tables: frozenset[str] = frozenset()
+    """Names of all tables, also of those that are no targets."""
 
 
 def declare(
@@ -75,6 +93,7 @@ def declare(
         else:
             label = Label(package, name)
             found[name] = Declaration(label, rules[table["rule"]], table, file, (name,))
+            faults.extend(_reserved_faults(found[name]))
     return found
 
 
@@ -106,16 +125,16 @@ def select_platforms(declaration: Declaration, platforms: Mapping[str, Platform]
 
 def instance_name(declaration: Declaration, platform: Platform | None) -> str:
     """Name an instance; LoadError when the template does not give a name."""
-    if platform is None:
-        return declaration.label.name
     template = declaration.table.get("name", "{target}@{platform}")
-    try:
-        name = str(template).format(target=declaration.label.name, platform=platform.name)
-    except (KeyError, IndexError, ValueError):
-        name = ""
+    if platform is None:
+        if "name" in declaration.table:
+            hint = "The header is the name of a target; `name` is that of its instances"
+            raise LoadError("`name` has no meaning without platforms", place=declaration.place("name"), hint=hint)
+        return declaration.label.name
+    name = str(template).replace("{target}", declaration.label.name).replace("{platform}", platform.name)
     if not is_name(name):
         hint = "Use `{target}` and `{platform}`"
-        raise LoadError(f"`name = \"{template}\"` gives no name", place=declaration.place("name"), hint=hint)
+        raise LoadError(f'`name = "{template}"` gives no name', place=declaration.place("name"), hint=hint)
     return name
 
 
@@ -124,15 +143,13 @@ def overridden(declaration: Declaration, platform: Platform, fields: Iterable[st
     result = declaration.attributes
     known = set(fields)
     override = declaration.table.get("override", {})
-    for key in (platform.device, platform.backend, platform.name):
-        for name, value in override.get(key, {}).items() if key else ():
-            if name in known or "params" not in known:
-                present = result.get(name)
-                if isinstance(present, dict) and isinstance(value, dict):
-                    value = {**present, **value}
-                result[name] = value
-            else:
-                result["params"] = {**result.get("params", {}), name: value}
+    for key in reversed(_specific(platform)):
+        for name, value in override.get(key, {}).items():
+            name, value = (name, value) if name in known or "params" not in known else ("params", {name: value})
+            present = result.get(name)
+            if isinstance(value, dict) and isinstance(present, dict):
+                value = {**present, **value}
+            result[name] = value
     return result
 
 
@@ -171,6 +188,25 @@ def source_files(reader: Reader, root: Path, folder: Path, text: str) -> tuple[S
     return tuple(Source((folder / name).relative_to(root).as_posix()) for name in sorted(found))
 
 
+def _specific(platform: Platform | None) -> tuple[str, ...]:
+    """List what an override may be for, the most specific first."""
+    return tuple(filter(None, (platform.name, platform.backend, platform.device))) if platform else ()
+
+
+def _reserved_faults(declaration: Declaration) -> list[Fault]:
+    """Check the keys that every table may have, but for `platforms` and `override`, which expansion checks."""
+    table, faults = declaration.table, []
+    tags = table.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        faults.append(Fault(f"`tags` of `{declaration.label}` must be a list of texts", declaration.place("tags")))
+    faults += [
+        Fault(f"`{key}` of `{declaration.label}` must be text", declaration.place(key))
+        for key in ("name", "description")
+        if not isinstance(table.get(key, ""), str)
+    ]
+    return faults
+
+
 def _matches(glob: str, name: str, platform: Platform) -> bool:
     # A bare architecture is no place to serve on: only its own name selects it.
     return name == glob or (platform.is_service and fnmatch.fnmatchcase(name, glob))
@@ -180,7 +216,10 @@ def _check_source(root: Path, path: Path, text: str) -> None:
     try:
         resolved = path.resolve(strict=True)
         mode = resolved.stat().st_mode
-    except OSError as error:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"`{ascii(text)[1:-1]}` is a name that is not UTF-8") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise ValueError(f"`{text}` does not exist") from error
     if not resolved.is_relative_to(root.resolve()):
         raise ValueError(f"`{text}` leads out of the workspace")

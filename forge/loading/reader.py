@@ -26,8 +26,10 @@ class Reader:
         """Read a file; None where there is none."""
         self.files[str(path)] = signature(path)
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # to open a FIFO would be to wait for ever
+                raise LoadError("Is not a regular file", place=str(path))
             return path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise LoadError(f"Cannot read: {error.strerror}", place=str(path)) from error
@@ -40,19 +42,21 @@ class Reader:
     def names(self, folder: Path) -> list[str]:
         """List a folder, sorted; nothing where there is none."""
         try:
-            self.folders[str(folder)] = os.stat(folder).st_mtime_ns
-            return sorted(os.listdir(folder))
+            self.folders[str(folder)] = folder.stat().st_mtime_ns
+            return sorted(os.listdir(folder))  # noqa: PTH208 - names are wanted, not paths
         except (FileNotFoundError, NotADirectoryError):
             self.folders[str(folder)] = -1
             return []
+        except OSError as error:
+            raise LoadError(f"Cannot list: {error.strerror}", place=str(folder)) from error
 
     def walk(self, folder: Path, relative: str = "") -> Iterator[str]:
-        """Yield the regular files below a folder, by relative path, hidden ones left out."""
+        """Yield what is no folder below a folder, by relative path, hidden ones left out."""
         for name in self.names(folder / relative):
             if name.startswith(".") or name == "__pycache__":
                 continue
             path = f"{relative}/{name}" if relative else name
-            mode = os.lstat(folder / path).st_mode
+            mode = (folder / path).lstat().st_mode
             if stat.S_ISDIR(mode):
                 yield from self.walk(folder, path)
             else:
@@ -62,7 +66,7 @@ class Reader:
 def signature(path: Path | str) -> Signature | None:
     """Take a file's signature; None where there is none."""
     try:
-        found = os.stat(path)
+        found = os.stat(path)  # noqa: PTH116 - paths come as text too
     except OSError:
         return None
     return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -11,9 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from forge.core.errors import Fault, LoadError
+from pydantic import PydanticUserError
+
+from forge.core.errors import LoadError
 from forge.core.rule import LockRequests, Rule
+from forge.loading.attribute import Attributes
+from forge.loading.package import RESERVED
 from forge.loading.reader import Reader
+from forge.loading.table import nearest
 
 _MARK = "__forge_rule__"
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -63,8 +67,31 @@ def _distinct(folders: Iterable[Path]) -> list[Path]:
 def _rules_of(path: Path, reader: Reader) -> list[Rule]:
     source = reader.read(path) or b""
     module = _execute(path, source)
-    found = [getattr(value, _MARK) for value in vars(module).values() if hasattr(value, _MARK)]
-    return [replace(each, place=str(path)) for each in found if each.analyze.__module__ == module.__name__]
+    marks = [getattr(value, _MARK, None) for value in vars(module).values()]
+    found = dict.fromkeys(mark for mark in marks if isinstance(mark, Rule))
+    own = [replace(each, place=str(path)) for each in found if each.analyze.__module__ == module.__name__]
+    for each in own:
+        _check(each)
+    return own
+
+
+def _check(found: Rule) -> None:
+    """Refuse, where the module is named, what would be a traceback for whoever uses the rule."""
+    model = found.attributes
+    if not (isinstance(model, type) and issubclass(model, Attributes)):
+        raise LoadError(f"Attributes of rule `{found.name}` must be a class of `Attributes`", place=found.place)
+    try:
+        model.model_rebuild()  # names of types that stand further down in the module
+    except (PydanticUserError, NameError) as error:
+        text = f"Attributes of rule `{found.name}`: {str(error).partition(chr(10))[0]}"
+        raise LoadError(text, place=found.place) from error
+    taken = sorted(set(RESERVED) & set(model.model_fields))
+    if taken:
+        text = f"Rule `{found.name}` cannot have the attributes [{', '.join(taken)}]: every target has them"
+        raise LoadError(text, place=found.place)
+    if found.platforms_from and found.platforms_from not in model.model_fields:
+        text = f"Rule `{found.name}` has no attribute `{found.platforms_from}` to take platforms from"
+        raise LoadError(text, place=found.place, hint=nearest(found.platforms_from, model.model_fields))
 
 
 def _execute(path: Path, source: bytes) -> ModuleType:
@@ -73,22 +100,24 @@ def _execute(path: Path, source: bytes) -> ModuleType:
     name = f"forge_rules_{path.stem}_{hashlib.sha256(str(path).encode() + source).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:  # pragma: no cover - a .py path always has a loader
-        raise LoadError("Cannot be loaded as a module", place=str(path))
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        # Not by the import system: it would write __pycache__ beside the module, and believe it as long as the
+        # module's size and second stay the same.
+        exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        line = _line_of(error, path)
-        raise LoadError(Fault(f"{type(error).__name__}: {error}", f"{path}:{line}")) from error
+        text = f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
+        raise LoadError(text, place=f"{path}:{_line_of(error, path)}") from error
     return module
 
 
 def _line_of(error: BaseException, path: Path) -> int:
-    line = getattr(error, "lineno", 0) or 0
+    line = 1
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        line = error.lineno or 1
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forge.core.errors import LoadError
+from forge.core.errors import Fault, LoadError
 
 _HEADER = re.compile(r"\s*\[\[?([^\]]+)\]")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
@@ -47,14 +47,20 @@ def parse_toml(text: bytes, name: str, folder: Path) -> TomlFile:
         import tomllib as toml  # type: ignore[no-redef]
     try:
         decoded = text.decode()
-        return TomlFile(name, folder, toml.loads(decoded), _scan(decoded))
+        table = toml.loads(decoded)
     except UnicodeDecodeError as error:
-        raise LoadError("Is not UTF-8", place=name) from error
-    except toml.TOMLDecodeError as error:
+        raise LoadError("Is not UTF-8", place=f"{name}:{_line_at(text, error.start)}") from error
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of more digits than Python reads
         match = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        place = f"{name}:{match[1]}" if match else name
+        at_end = "at end of document" in str(error)
+        place = f"{name}:{match[1] if match else _line_at(text, len(text))}" if match or at_end else name
         message = re.sub(r" \(at .*\)$", "", str(error))
         raise LoadError(f"Is not TOML: {message[:1].lower()}{message[1:]}", place=place) from error
+    file = TomlFile(name, folder, table, _scan(decoded))
+    faults = [Fault("Is a number of more than 64 bits", file.place(*keys)) for keys in _oversized(table)]
+    if faults:
+        raise LoadError(*faults)
+    return file
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -72,7 +78,7 @@ def _scan(text: str) -> dict[tuple[str, ...], int]:
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     quote = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if quote:
             quote = "" if quote in line else quote
             continue
@@ -89,6 +95,22 @@ def _scan(text: str) -> dict[tuple[str, ...], int]:
             if line.count(mark) % 2:
                 quote = mark
     return lines
+
+
+def _line_at(text: bytes, position: int) -> int:
+    return text[:position].rstrip(b"\n").count(b"\n") + 1
+
+
+def _oversized(value: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Find integers that TOML does not have: other programs would not read what forge makes of them."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _oversized(item, (*keys, key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _oversized(item, keys)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        yield keys
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ environments.toml, and one for each platform, which adds the platform's wheels t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from forge.core.errors import Fault, LoadError
-from forge.core.label import Label
+from forge.core.label import Label, is_name
 from forge.core.platform import ARCHITECTURES, Backend, Parameter, Platform, Toolchain
 from forge.loading.reader import Reader
 from forge.loading.table import TomlFile, nearest, parse_toml
@@ -39,7 +39,7 @@ class _Parameter(_Strict):
 
 class _Backend(_Strict):
     module: str
-    formats: tuple[str, ...]
+    formats: tuple[str, ...] = Field(min_length=1)
     params: dict[str, _Parameter] = Field(default_factory=dict)
 
 
@@ -77,13 +77,16 @@ def load_toolchains(folders: Iterable[tuple[Path, str]], reader: Reader) -> Tool
         if name == _BACKENDS:
             for key, table in file.table.items():
                 _claim(backends, key, file, "Backend")
-                backends[key] = (_backend(key, validated(_Backend, table, file, key)), file)
+                backends[key] = (_backend(key, validated(_Backend, table, file, key), file), file)
         elif name == _ENVIRONMENTS:
             for key, table in file.table.items():
                 _claim(found.tables, key, file, "Environment")
                 found.tables[key] = ({"rule": "environment", **table} if isinstance(table, dict) else table, file)
+    devices: dict[str, tuple[None, TomlFile]] = {}
     for file in files:
-        if Path(file.name).name not in (_BACKENDS, _ENVIRONMENTS):
+        if (name := Path(file.name).name) not in (_BACKENDS, _ENVIRONMENTS):
+            _claim(devices, name, file, "Device")
+            devices[name] = (None, file)
             _load_device(file, found, {key: backend for key, (backend, _) in backends.items()})
     return found
 
@@ -100,17 +103,20 @@ def _files(folders: Iterable[tuple[Path, str]], reader: Reader) -> Iterable[Toml
             yield parse_toml(reader.read(folder / name) or b"", f"{shown}/{name}", folder)
 
 
-def _claim(taken: dict[str, tuple[Any, TomlFile]], name: str, file: TomlFile, kind: str) -> None:
+def _claim(taken: Mapping[str, tuple[Any, TomlFile]], name: str, file: TomlFile, kind: str) -> None:
     if name in taken:
-        text = f"{kind} `{name}` is already declared in {taken[name][1].name}"
+        text = f"{kind} `{name.removesuffix('.toml')}` is already declared in {taken[name][1].name}"
         raise LoadError(text, place=file.place(name), hint="Give it another name")
 
 
-def _backend(name: str, model: _Backend) -> Backend:
+def _backend(name: str, model: _Backend, file: TomlFile) -> Backend:
     parameters = tuple(
         Parameter(key, each.type, each.default, each.doc, each.minimum, each.maximum, each.choices)
         for key, each in model.params.items()
     )
+    faults = [(each.name, each.fault(each.default)) for each in parameters]
+    if any(text for _, text in faults):
+        raise LoadError(*(Fault(f"Default of {text}", file.place(name, "params", key)) for key, text in faults if text))
     return Backend(name, model.module, model.formats, parameters)
 
 
@@ -121,28 +127,31 @@ def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]
         if key == "device":
             continue
         model = validated(_Platform, table, file, key)
+        if not is_name(key):
+            raise LoadError(f"`{key}` cannot be the name of a platform", place=file.place(key))
         if key in found.platforms:
             other = found.toolchains[key].place if key in found.toolchains else "forge itself"
             raise LoadError(f"Platform `{key}` is already declared in {other}", place=file.place(key))
         if model.backend and model.backend not in backends:
-            fault = Fault(f"Unknown backend `{model.backend}` of platform `{key}`", file.place(key, "backend"))
-            raise LoadError(Fault(fault.text, fault.place, nearest(model.backend, backends)))
+            text = f"Unknown backend `{model.backend}` of platform `{key}`"
+            raise LoadError(text, place=file.place(key, "backend"), hint=nearest(model.backend, backends))
         platform = Platform(key, device.arch, name, device.accelerator, model.backend)
-        base = _label(model.base)
+        base = _relative(model.base, file.place(key, "base"))
+        built = tuple(_relative(each, file.place(key, "built")) for each in model.built)
         environment = Label(PACKAGE, key)
         found.platforms[key] = platform
         backend = backends.get(model.backend)
         found.toolchains[key] = Toolchain(platform, base, environment, backend, file.name)
         _claim(found.tables, key, file, "Environment")
-        found.tables[key] = (_environment_table(key, model, base), file)
+        found.tables[key] = (_environment_table(key, model, base, built), file)
 
 
-def _environment_table(name: str, model: _Platform, base: Label) -> dict[str, Any]:
+def _environment_table(name: str, model: _Platform, base: Label, built: tuple[Label, ...]) -> dict[str, Any]:
     return {
         "rule": "environment",
         "base": str(base),
         "wheels": list(model.requirements),
-        "built": [str(_label(each)) for each in model.built],
+        "built": [str(each) for each in built],
         "python": model.python,
         "platforms": [name],
         "name": "{platform}",
@@ -150,5 +159,8 @@ def _environment_table(name: str, model: _Platform, base: Label) -> dict[str, An
     }
 
 
-def _label(text: str) -> Label:
-    return Label.parse(text if text.startswith(("//", ":")) else f":{text}", PACKAGE)
+def _relative(text: str, place: str) -> Label:
+    try:
+        return Label.parse(text if text.startswith(("//", ":")) else f":{text}", PACKAGE)
+    except LoadError as error:
+        raise LoadError(error.faults[0].text, place=place, hint=error.faults[0].hint) from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from forge.core.errors import Fault, LoadError, UsageError
 from forge.loading.reader import Reader
@@ -15,9 +19,48 @@ FILE = "WORKSPACE.toml"
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_TYPES = ("bool", "int", "float", "str")
+_EXPECTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+"""pydantic's types of errors, in TOML's words."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _inside(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/") or "\0" in value:
+        raise ValueError("must be a folder of the workspace")
+    return value
+
+
+def _tag(value: str) -> str:
+    left = re.sub(r"\{(package|name|platform)\}", "", value)
+    if not value or not re.fullmatch(r"[A-Za-z0-9_.-]*", left):
+        raise ValueError("must be letters, digits, `_`, `.`, `-`, and `{package}`, `{name}`, `{platform}`")
+    return value
+
+
+def _time(value: str) -> str:
+    try:
+        stamp = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError("must be a time such as `2026-01-31T12:00:00Z`") from error
+    if stamp.tzinfo is None:
+        raise ValueError("must name its time zone, such as `2026-01-31T12:00:00Z`")
+    return value
+
+
+_Folder = Annotated[str, AfterValidator(_inside)]
 
 
 class WorkspaceTable(_Strict):
@@ -25,11 +68,11 @@ class WorkspaceTable(_Strict):
 
     name: str
     """Name of the workspace; images are called `<name>/<package>` unless `[image]` says otherwise."""
-    packages: str = "targets"
+    packages: _Folder = "targets"
     """Folder of the packages."""
-    rules: str = "rules"
+    rules: _Folder = "rules"
     """Folder of the workspace's own rules."""
-    toolchains: str = "toolchains"
+    toolchains: _Folder = "toolchains"
     """Folder of the workspace's own devices and environments."""
 
 
@@ -38,10 +81,10 @@ class ImageTable(_Strict):
 
     repository: str = ""
     """Prefix of image names; empty for the workspace's name."""
-    tag: str = "latest"
+    tag: Annotated[str, AfterValidator(_tag)] = "{name}"
     """Tag template; `{package}`, `{name}` and `{platform}` are filled in."""
     assembler: Literal["embedded"] = "embedded"
-    created: str = "1970-01-01T00:00:00Z"
+    created: Annotated[str, AfterValidator(_time)] = "1970-01-01T00:00:00Z"
     """RFC 3339 time that images carry; fixed, because the clock is no input."""
 
 
@@ -77,29 +120,48 @@ def validated(model: type[Model], table: object, file: TomlFile, *keys: str) -> 
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        faults = faults_of(error, model, file, keys, what=f"`{'.'.join(keys) or file.name}`")
+        what = f"`{'.'.join(keys) or file.name}`"
+        faults = faults_of(error, model, lambda *path: file.place(*keys, *path), what=what)
         raise LoadError(*faults) from error
 
 
-def faults_of(
-    error: ValidationError, model: type[BaseModel], file: TomlFile, keys: tuple[str, ...], *, what: str
-) -> list[Fault]:
+def faults_of(error: ValidationError, model: type[BaseModel], place: Callable[..., str], *, what: str) -> list[Fault]:
     """Put pydantic's findings in forge's words, each with its place."""
-    faults = []
-    for item in error.errors():
-        path = tuple(str(part) for part in item["loc"])
-        named = tuple(part for part in path if not part.isdigit())
-        place = file.place(*keys, *named)
-        attribute = path[-1] if path else ""
-        if item["type"] == "extra_forbidden":
-            hint = nearest(attribute, _fields_at(model, named[:-1]))
-            faults.append(Fault(f"Unknown attribute `{attribute}` of {what}", place, hint))
-        elif item["type"] == "missing":
-            faults.append(Fault(f"{what} needs the attribute `{attribute}`", place))
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            faults.append(Fault(f"`{'.'.join(path)}` of {what}: {message[:1].lower()}{message[1:]}", place))
-    return faults
+    found: dict[tuple[str, ...], list[ErrorDetails]] = {}
+    items = error.errors()
+    for item in items:
+        found.setdefault(_written(item["loc"], [each["loc"] for each in items]), []).append(item)
+    return [_fault(path, details, model, place, what) for path, details in found.items()]
+
+
+def _fault(
+    path: tuple[str, ...], items: list[ErrorDetails], model: type[BaseModel], place: Callable[..., str], what: str
+) -> Fault:
+    named = tuple(part for part in path if not part.isdigit())
+    where = place(*named)
+    kind, message = items[0]["type"], items[0]["msg"].removeprefix("Value error, ")
+    if not path:
+        return Fault(f"{what} must be a table", where)
+    if kind == "extra_forbidden":
+        hint = nearest(path[-1], _fields_at(model, named[:-1]))
+        return Fault(f"Unknown attribute `{path[-1]}` of {what}", where, hint)
+    if kind == "missing":
+        return Fault(f"{what} needs the attribute `{path[-1]}`", where)
+    if kind == "too_short":
+        message = "must not be empty"
+    elif all(item["type"] in _EXPECTED for item in items):
+        message = "must be " + " or ".join(dict.fromkeys(_EXPECTED[item["type"]] for item in items))
+    return Fault(f"`{'.'.join(path)}` of {what}: {message[:1].lower()}{message[1:]}", where)
+
+
+def _written(location: tuple[int | str, ...], others: list[tuple[int | str, ...]]) -> tuple[str, ...]:
+    """Cut from a finding's location what nobody wrote: the name of one of several types that a value may have."""
+    for end in range(len(location) - 1, 0, -1):
+        part = str(location[end])
+        siblings = {other[end] for other in others if other[:end] == location[:end] and len(other) > end}
+        if "[" in part or (part in _TYPES and len(siblings) > 1):
+            return tuple(map(str, location[:end]))
+    return tuple(map(str, location))
 
 
 def _fields_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Final
 from forge.core.blob import BlobStore
 from forge.core.digest import Digest
 from forge.core.errors import ActionFailed
-from forge.core.tree import Tree
 from forge.core.tool import Content, FileContent, ToolRequest, TreeContent
+from forge.core.tree import Tree
 from forge.oci import document, layout, mediatype
 from forge.oci.check import Check
 from forge.oci.config import PARAMS, ImageConfig
@@ -111,4 +111,3 @@ def _read_layer(check: Check, store: BlobStore, given: Content, described: Conte
     if layer and layer.digest != given.digest:
         check.fault(f"The descriptor is of {layer.digest.oci}, the layer is {given.digest.oci}")
     return layer
-

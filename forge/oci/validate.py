@@ -42,8 +42,8 @@ def validate_all(
 ) -> tuple[ImageSummary, ...]:
     """Check every image of a layout, reading each blob once.
 
-    `foreign` layers come from elsewhere: owners, order and modes are theirs. of `trusted` layers, whose content `validate_layer`
-    has seen before, the blob alone is hashed.
+    `foreign` layers come from elsewhere: owners, order and modes are theirs. Of `trusted` layers, whose content
+    `validate_layer` has seen before, the blob alone is hashed.
     """
     check = Check("image")
     contents = Contents.read(check, layout, store)

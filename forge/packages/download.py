@@ -27,6 +27,8 @@ _CHUNK = 1 << 18
 _MAX_PAGE = 256 << 20
 _RENEWAL = 1 << 20
 """So many new bytes renew the patience: a long download over a bad line breaks more often than a short one."""
+_UNREACHED = 3
+"""Attempts at a host that none has reached."""
 _LONGEST_WAIT = 30.0
 _IDENTITY = {"Accept-Encoding": "identity"}
 
@@ -195,10 +197,12 @@ class _Patience:
     def failed(self, error: Broken) -> None:
         """Wait for the next attempt; Unavailable when there is none."""
         self._failures += 1
-        if self._failures >= self._attempts:
+        # A host that nobody reaches is rather away than busy.
+        attempts = min(self._attempts, _UNREACHED) if error.host else self._attempts
+        if self._failures >= attempts:
             if error.host:
                 self._dead[error.host] = str(error)
-            times = f" ({self._attempts} attempts)" if self._attempts > 1 else ""
+            times = f" ({attempts} attempts)" if attempts > 1 else ""
             raise Unavailable(f"{error}{times}") from error
         self._sleep(min(_LONGEST_WAIT, max(error.wait, 0.5 * 2 ** (self._failures - 1))))
 

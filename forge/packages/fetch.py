@@ -144,5 +144,14 @@ class Fetcher:
             )
         tried = "".join(f"\n    {each}" for each in reasons)
         return MaterialError(
-            f"Cannot fetch {wanted} from source `{material.source}`:{tried}", hint=setting_hint(material.source)
+            f"Cannot fetch {wanted} from source `{material.source}`:{tried}", hint=_hint(material, reasons)
         )
+
+
+def _hint(material: Material, reasons: list[str]) -> str:
+    """Tell a place that has another file from one that cannot be reached."""
+    if reasons and all("sha256" in reason or "expected" in reason.lower() for reason in reasons):
+        return (
+            "A place has another file than the lock names: `forge lock --upgrade` if that is right, or another source"
+        )
+    return setting_hint(material.source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.core.lock import Lock, Material

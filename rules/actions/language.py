@@ -84,14 +84,16 @@ def measure(
         first, second = original.logits(everything), converted.logits(everything)
         parts.append(divergence.compare(first, second))
         forced = [int(each) for each in second[len(tokens) - 1 :].argmax(axis=-1)]
-        rows.append({
-            "prompt": text,
-            "tokens": len(tokens),
-            **parts[-1].figures(),
-            "teacher_forced": divergence.rounded(divergence.agreement(said, forced)),
-            "free_running": divergence.rounded(divergence.agreement(said, greedy(converted, tokens))),
-            "same_tokens": tokenize is None or list(tokenize(text)) == tokens,
-        })
+        rows.append(
+            {
+                "prompt": text,
+                "tokens": len(tokens),
+                **parts[-1].figures(),
+                "teacher_forced": divergence.rounded(divergence.agreement(said, forced)),
+                "free_running": divergence.rounded(divergence.agreement(said, greedy(converted, tokens))),
+                "same_tokens": tokenize is None or list(tokenize(text)) == tokens,
+            }
+        )
     return {
         "kind": "language",
         "logits": divergence.together(parts).figures(),

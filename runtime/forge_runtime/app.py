@@ -137,7 +137,7 @@ class App:
             raise self._too_large(close=close)
         try:
             return await asyncio.wait_for(self._collect(request), self._limits.body_timeout_s)
-        except asyncio.TimeoutError:  # noqa: UP041 - in Python 3.10 they are two
+        except asyncio.TimeoutError:
             message = f"The body did not come within {self._limits.body_timeout_s:g} s"
             headers = (("connection", "close"),)
             raise RequestError(message, status=408, code="body_timeout", headers=headers) from None

@@ -8,7 +8,7 @@ must be: `status` (200), `json` (equal), `json_keys` (present), `contains` (text
 1 some did not.
 """
 
-# ruff: noqa: T201 - printing is what it does
+
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class JsonFormatter(logging.Formatter):
         """Return the line; what JSON cannot hold is shown as text."""
         line: dict[str, object] = {
             # Python 3.10 has no datetime.UTC.
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),  # noqa: UP017
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

@@ -13,9 +13,10 @@ import pytest
 
 from forge.core.digest import Digest
 from forge.core.errors import ActionFailed
-from forge.core.tool import Content, FileContent, Json, ToolRequest
+from forge.core.tool import Content, FileContent, Json, ToolRequest, TreeContent
 from forge.core.tree import File, Tree
-from forge.oci import document, image
+from forge.oci import document, image, model_layers
+from forge.oci.flatten import flatten
 from forge.oci.image import IMAGE_VERSION
 from forge.oci.layer import LAYER_VERSION
 from forge.oci.mediatype import LAYER
@@ -151,7 +152,7 @@ def test_the_summary_tells_each_layer() -> None:
         ({"ports": ["http"]}, "`ports` has `http`"),
         ({"created": "yesterday"}, "`created` is `yesterday`"),
         ({"workdir": "app"}, "`app` is not an absolute path"),
-        ({"history": []}, "`history` has 0 entries for 1 layers"),
+        ({"history": []}, "`history` has 0 entries for 1 inputs"),
         ({"entrypoint": "sh"}, "`entrypoint` is not an array"),
         ({"labels": {"a": 1}}, "`labels.a` is not a string"),
         ({"ref": "Upper:x"}, "no name of an image"),
@@ -174,16 +175,37 @@ def test_a_descriptor_of_another_layer_is_refused() -> None:
         make_image(store, [{"layer": one["layer"], "descriptor": two["descriptor"]}])
 
 
-def test_a_layer_that_changed_since_is_found_unless_it_is_trusted() -> None:
+@pytest.mark.parametrize("recheck", [True, False])
+def test_a_layer_that_changed_since_is_found(recheck: bool) -> None:
+    """Without `recheck` its entries are not read again, but its bytes are hashed all the same."""
     store = MemoryStore()
     made = make_layer(store, base(store))
     layer = made["layer"]
     assert isinstance(layer, FileContent)
     store.blobs[layer.digest] = store.blobs[layer.digest][:-1] + b"\xff"
 
-    make_image(store, [made], recheck=False)
     with pytest.raises(ActionFailed, match="The layer's bytes are"):
-        make_image(store, [made])
+        make_image(store, [made], recheck=recheck)
+
+
+def test_the_layers_of_a_model_are_one_for_each_weights_file_and_one_for_the_rest() -> None:
+    store = MemoryStore()
+    weights = bytes(3 << 20)
+    contents = {"a.bin": weights, "b.bin": weights + b"b", "c.json": b"{}"}
+    entries = {path: File(store.put(content)) for path, content in contents.items()}
+    tree = Tree.of(entries)
+    store.put(tree.encoded)
+
+    request = ToolRequest({"place": {"content": "models/m"}}, {"content": TreeContent(tree.digest, tree.root)}, store)
+    made = model_layers.assemble(request)["layers"]
+
+    assert isinstance(made, TreeContent)
+    folder = Tree.decode(store.read(made.tree))
+    assert sorted(folder.entries) == [f"00{n}/{name}" for n in range(3) for name in ("descriptor", "layer")]
+    built = image.assemble(ToolRequest({**PARAMS, "history": ["model"]}, {"layers.0": made}, store))["layout"]
+    assert isinstance(built, TreeContent)
+    flat = flatten(Tree.decode(store.read(built.tree)), store)
+    assert dict(flat.files()) == {f"models/m/{path}": entry for path, entry in entries.items()}
 
 
 def test_a_foreign_layer_keeps_its_owners() -> None:

@@ -26,7 +26,8 @@ def command(expunge: bool) -> int:
     session = Session(working_folder(), os.environ)
     with session.locked(Settings()):
         shutil.rmtree(session.root / FOLDER, ignore_errors=True)
-        remove(session.state)
+        for folder in (session.state, session.store.home / "sandbox"):
+            remove(folder)
     if expunge:
         home = session.store.home
         for part in home.iterdir():

@@ -7,7 +7,13 @@ import click
 from forge.cli.options import CONTEXT
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(
+    context_settings=CONTEXT,
+    epilog="""\b
+Examples:
+  forge help
+  forge help build""",
+)
 @click.argument("name", required=False)
 @click.pass_context
 def command(context: click.Context, name: str | None) -> None:

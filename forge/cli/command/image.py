@@ -32,7 +32,14 @@ def command() -> None:
 
 @command.command(context_settings=CONTEXT)
 @click.argument("label")
-@click.option("--format", "form", type=click.Choice(["oci", "docker"]), default="oci", show_default=True, help="Form of the archive.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["oci", "docker"]),
+    default="oci",
+    show_default=True,
+    help="Form of the archive.",
+)
 @click.option("--to", required=True, metavar="PATH|-", help="File to write, or - for standard output.")
 @click.option("--ref", help="Name and tag in the archive [default: the image's own].")
 @build_options
@@ -47,6 +54,8 @@ def export(label: str, form: str, to: str, ref: str | None, **flags: Any) -> int
         sys.stdout.flush()
         return 0
     target = Path(to)
+    if target.is_dir() or not target.parent.is_dir():
+        raise UsageError(f"`{to}` is not a file that can be written", hint="Name a file in a folder that exists")
     with host_errors(target):
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:

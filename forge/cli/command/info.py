@@ -46,7 +46,9 @@ def command(topic: str | None, **flags: Any) -> int:
     else:
         image = built_image(session, topic, flags)
         summary = image.summary
-        _table([("manifest", summary.manifest.oci), ("config", summary.config.oci), ("architecture", summary.architecture)])
+        _table(
+            [("manifest", summary.manifest.oci), ("config", summary.config.oci), ("architecture", summary.architecture)]
+        )
         for layer in summary.layers:
             click.echo(f"{layer.digest.oci}  {layer.digest.size:>12}  {layer.created_by}")
     return 0

@@ -34,7 +34,11 @@ Examples:
 def command(patterns: tuple[str, ...], check: bool, upgrade: bool) -> int:
     """Resolve requirements into lock files: the only command that resolves anything."""
     session = Session(working_folder(), os.environ)
-    parsed = session.patterns(patterns) if patterns else (TargetPattern("recursive", ""),)
+    parsed = (
+        session.patterns(patterns)
+        if patterns
+        else (TargetPattern("recursive", ""), TargetPattern("package", "toolchains"))
+    )
     graph = session.loader().load(parsed, manual=True)
     requests: dict[Path, tuple[LockRequest, Lock | None]] = {}
     for label in graph.requested:

@@ -1,0 +1,41 @@
+"""Lock files: in the folder `locks` beside the file that declares what they lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from forge.core.errors import LoadError
+from forge.core.lock import Lock, LockError, LockRequest, parse
+from forge.loading.reader import Reader
+from forge.loading.table import TomlFile, parse_toml
+
+
+class LockFiles:
+    """Reads lock files, each once."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._locks: dict[str, Lock | None] = {}
+
+    def read(self, declaring: TomlFile, requests: Iterable[LockRequest]) -> dict[str, Lock]:
+        """Take those of the requested locks that exist, by name; LoadError when one cannot be read."""
+        found: dict[str, Lock] = {}
+        for request in requests:
+            key = str(declaring.folder / "locks" / f"{request.name}.toml")
+            if key not in self._locks:
+                self._locks[key] = self._parse(declaring, request.name)
+            lock = self._locks[key]
+            if lock is not None:
+                found[request.name] = lock
+        return found
+
+    def _parse(self, declaring: TomlFile, name: str) -> Lock | None:
+        folder = declaring.folder / "locks"
+        content = self._reader.read(folder / f"{name}.toml")
+        if content is None:
+            return None
+        shown = f"{declaring.name.rpartition('/')[0]}/locks/{name}.toml".lstrip("/")
+        try:
+            return parse(parse_toml(content, shown, folder).table)
+        except LockError as error:
+            raise LoadError(str(error), place=shown, hint="Run `forge lock` to write it anew") from error

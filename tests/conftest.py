@@ -1,0 +1,26 @@
+"""Fixtures that every folder of tests may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.fakes.workspace import FakeWorkspace
+
+# The same examples on every run, and no time limit: a test says the same thing on a laptop and on a busy server.
+settings.register_profile(
+    "forge",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("forge")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> FakeWorkspace:
+    """A workspace of files that the test writes, with the built-in rules and a few invented devices."""
+    return FakeWorkspace(tmp_path / "ws")

@@ -1,0 +1,1 @@
+"""The command from outside: processes, folders, real images, a real engine."""

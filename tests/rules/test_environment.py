@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from forge.core.artifact import Derived
+from forge.core.label import Label
+from forge.core.provider import EnvironmentInfo
+from tests.fakes.workspace import FakeWorkspace
+
+ENVIRONMENT = "[env]\nrule = 'environment'\ndebs = ['dash', 'bash']\nexclude = ['perl']\nplatforms = ['amd64']\n"
+
+
+def test_fetches_unpacks_and_merges(workspace: FakeWorkspace) -> None:
+    workspace.build(ENVIRONMENT)
+    workspace.lock("targets/pkg/locks/env.amd64.deb.toml", "deb", "amd64", "bash", "dash", "-perl")
+    graph = workspace.analyze("//pkg:env")
+    fetches = [action for action in graph.actions.values() if action.is_fixed_output]
+    root = graph.actions["//pkg:env@amd64#Root"]
+
+    assert [action.tool for action in graph.actions.values()] == ["fetch", "unpack"] * 3 + ["root"]
+    assert [action.outputs for action in fetches] == [("-perl-1.deb",), ("bash-1.deb",), ("dash-1.deb",)]
+    assert [path for path, _ in root.inputs] == ["0000", "0001", "0002"]
+    assert json.loads(root.argv[-1])["conflicts"] == "refuse"
+
+
+def test_a_platform_s_environment_is_its_base_and_its_wheels(workspace: FakeWorkspace) -> None:
+    graph = workspace.analyze("//toolchains:cpu_llm_trf")
+    info = graph.providers[Label("toolchains", "cpu_llm_trf")]
+
+    assert isinstance(info, EnvironmentInfo)
+    assert [what for what, _ in info.layers] == ["Debian packages", "Python packages"]
+    assert (info.arch, info.tree) == ("amd64", Derived("//toolchains:cpu_llm_trf#Root.1", "tree/"))
+
+
+def test_an_environment_without_packages_is_its_base(workspace: FakeWorkspace) -> None:
+    info = workspace.analyze("//toolchains:cpu_llm_llama").providers[Label("toolchains", "cpu_llm_llama")]
+
+    assert isinstance(info, EnvironmentInfo)
+    assert info.tree == Derived("//toolchains:python311@amd64#Root", "tree/")
+
+
+def test_two_environments_share_what_they_fetch(workspace: FakeWorkspace) -> None:
+    workspace.lock("devices/locks/gpu_llm_trf.python.toml", "python", "amd64", "transformers")
+    graph = workspace.analyze("//toolchains:cpu_llm_trf", "//toolchains:gpu_llm_trf")
+
+    assert [action.outputs for action in graph.actions.values() if action.tool == "fetch"] == [
+        ("python3.11-1.deb",),
+        ("transformers-1.whl",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("requested", "arch", "expected"),
+    [
+        (None, "amd64", "`//pkg:env@amd64` is not locked: no `env.amd64.deb.toml`"),
+        (["bash", "dash"], "amd64", "The lock `env.amd64.deb.toml` of `//pkg:env@amd64` is stale"),
+        (["bash", "dash", "-perl"], "arm64", "The lock `env.amd64.deb.toml` of `//pkg:env@amd64` is stale"),
+    ],
+    ids=["none", "stale", "other architecture"],
+)
+def test_what_is_not_locked_is_unavailable(
+    workspace: FakeWorkspace, requested: list[str] | None, arch: str, expected: str
+) -> None:
+    workspace.build(ENVIRONMENT)
+    if requested:
+        workspace.lock("targets/pkg/locks/env.amd64.deb.toml", "deb", arch, *requested)
+
+    assert [fault.text for fault in workspace.analyze("//pkg:all").skipped.values()] == [expected]
+    assert workspace.error("//pkg:env", analyze=True) == (
+        f"targets/pkg/BUILD.toml:1: {expected}\n  hint: Run `forge lock //pkg:env`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[env]\nrule = 'environment'\ndebs = ['x']\n", "`//pkg:env` needs `platforms`"),
+        ("[env]\nrule = 'environment'\nplatforms = ['amd64']\n", "`//pkg:env@amd64` is empty"),
+    ],
+)
+def test_must_be_something_for_some_platform(workspace: FakeWorkspace, text: str, expected: str) -> None:
+    workspace.build(text)
+
+    assert workspace.error("//pkg:env", analyze=True).startswith(f"targets/pkg/BUILD.toml:1: {expected}")
+
+
+def test_its_base_must_be_an_environment(workspace: FakeWorkspace) -> None:
+    command = "[c]\nrule = 'command'\nshell = 'x'\nouts = ['o']\n"
+    workspace.build("[env]\nrule = 'environment'\nbase = ':c'\nplatforms = ['amd64']\n" + command)
+
+    assert "`//pkg:c` gives files, `environment` target `//pkg:env@amd64` needs an environment" in workspace.error(
+        "//pkg:env", analyze=True
+    )

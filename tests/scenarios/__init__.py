@@ -1,0 +1,1 @@
+"""Transcripts: what a person types, and what they must get to see."""
