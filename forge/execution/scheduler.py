@@ -27,7 +27,7 @@ from forge.execution.trace import TraceLog, parts_of
 _DOWNLOADS = 8
 """Fetches at a time: they wait for others, not for this machine."""
 
-_Done = queue.SimpleQueue[tuple[str, Callable[[], Mapping[str, Content]]]]
+_Done = queue.SimpleQueue[tuple[str, Callable[[], Mapping[str, Content]] | None]]
 """Name of an action that has ended, and what gives its outputs or raises its error."""
 
 
@@ -58,6 +58,8 @@ class Scheduler:
     keep_going: bool = False
     careful: bool = False
     """Look at every file of every result that is found: the store has lost something."""
+    _failed: threading.Event = field(default_factory=threading.Event)
+    """Set by the thread in which an action fails, so that the next of its queue is not begun meanwhile."""
     _flights: dict[str, threading.Lock] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _roots: dict[str, Directory] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Scheduler:
         `ran` is what an earlier attempt has run.
         """
         result = Run(ran=list(ran))
+        self._failed.clear()
         wanted = set(names)
         needs = {name: {dep for dep in graph.dependencies(name) if dep in wanted} for name in names}
         dependents: dict[str, list[str]] = {name: [] for name in names}
@@ -87,6 +90,9 @@ class Scheduler:
                     ready = []
                     name, outcome = done.get()
                     del running[name]
+                    if outcome is None:
+                        result.abandoned.add(name)
+                        continue
                     try:
                         result.contents[name] = outcome()
                     except ForgeError as error:
@@ -119,11 +125,16 @@ class Scheduler:
         result: Run,
         done: _Done,
     ) -> None:
+        if self._failed.is_set():
+            done.put((name, None))
+            return
         try:
             contents = self._resolve(graph, name, result)
             done.put((name, lambda: contents))
         except BaseException as error:
             failure = error
+            if not self.keep_going or getattr(error, "exit_code", 1) != 1:
+                self._failed.set()
             done.put((name, lambda: _throw(failure)))
 
     def _resolve(self, graph: ActionGraph, name: str, result: Run) -> Mapping[str, Content]:

@@ -92,3 +92,15 @@ def test_knows_what_was_asked_for(patterns: list[str], manual: bool, expected: l
     found, named = requested_labels(parse_patterns(patterns), [MANUAL, PLAIN], lambda label: (label,), manual=manual)
 
     assert ([label.name for label in found], sorted(label.name for label in named)) == (expected, outright)
+
+
+def test_what_is_reached_from_an_action_is_all_that_needs_it() -> None:
+    artifact = Derived("base", "out")
+    first = Action(("true",), inputs=(("in", artifact),), outputs=("out",))
+    second = Action(("true",), inputs=(("in", Derived("first", "out")),), outputs=("out",))
+    actions = {"base": Action(("true",), outputs=("out",)), "first": first, "second": second, "other": Action(("x",))}
+    found = ActionGraph(actions, {}, {})
+
+    assert found.reached(["base"]) == {"base", "first", "second"}
+    assert found.reached(["second"]) == {"second"}
+    assert found.reached([]) == frozenset()

@@ -50,7 +50,7 @@ def test_after_a_failure_nothing_more_is_started(shop: Workshop) -> None:
     run = shop.build(*names)
 
     assert ["bad"] == list(run.failures)
-    assert len(shop.ran) < 4
+    assert len(shop.ran) < 3  # two threads: what one had begun when the other failed
     assert shop.actions.keys() == run.failures.keys() | run.abandoned | run.contents.keys()
 
 

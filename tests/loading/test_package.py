@@ -336,3 +336,7 @@ def test_a_target_is_what_was_declared(workspace: FakeWorkspace) -> None:
     assert (target.rule, target.place, target.tags, target.description, dict(target.declared)) == (
         "command", "targets/pkg/BUILD.toml:1", frozenset({"slow"}), "Make a", {"rule": "command", "outs": ["a"]},
     )  # fmt: skip
+
+
+def test_a_bare_name_where_there_is_no_package_says_how_to_write_it(workspace: FakeWorkspace) -> None:
+    assert "is a name in the package `//`, and there is no `targets/BUILD.toml`" in workspace.error(":nope")
