@@ -29,8 +29,10 @@ OUTSIDE = {
     "threading", "asyncio", "sqlite3", "urllib", "http", "glob", "platform", "sys", "importlib", "fcntl", "signal",
 }  # fmt: skip
 """Modules by which a program reaches what is not a value: disk, clock, network, environment."""
-PRINTING = ("forge/cli/", "runtime/forge_runtime/harness.py")
-"""The command line, and the program that tests run in the sandbox: what it prints is the log of its action."""
+ACTIONS = "rules/actions/"
+"""Programs that rules' actions run in the sandbox, each in a locked environment of its own."""
+PRINTING = ("forge/cli/", ACTIONS, "runtime/forge_runtime/harness.py")
+"""The command line, and what runs in the sandbox: what that prints is the log of its action."""
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("forge", "rules", "runtime")
@@ -65,20 +67,23 @@ def test_phases_import_core_and_themselves(module: str) -> None:
     assert parts - ALLOWED[part] - {"__version__"} == set()
 
 
-@pytest.mark.parametrize("module", of("rules"))
+@pytest.mark.parametrize("module", [module for module in of("rules") if not module.startswith(ACTIONS)])
 def test_rules_import_the_api_and_the_standard_library(module: str) -> None:
     names = {name for name in imports(module) if name.partition(".")[0] not in sys.stdlib_module_names}
 
     assert names - {"forge.api"} == set()
 
 
-@pytest.mark.parametrize("module", of("rules", "forge/core", "forge/analysis"))
+PURE = [module for module in of("rules", "forge/core", "forge/analysis") if not module.startswith(ACTIONS)]
+
+
+@pytest.mark.parametrize("module", PURE)
 def test_what_is_pure_reaches_nothing_outside(module: str) -> None:
     assert {name.partition(".")[0] for name in imports(module)} & OUTSIDE == set()
 
 
-@pytest.mark.parametrize("module", of("runtime"))
-def test_the_runtime_imports_nothing_of_forge(module: str) -> None:
+@pytest.mark.parametrize("module", [*of("runtime"), *of("rules/actions")])
+def test_what_runs_elsewhere_imports_nothing_of_forge(module: str) -> None:
     assert [name for name in imports(module) if name.partition(".")[0] == "forge"] == []
 
 

@@ -112,11 +112,21 @@ def expected(built: Built, prompts: list[str]) -> dict[str, list[int]]:
     return found
 
 
-def copy_workspace(folder: Path) -> None:
-    """Copy the repository's packages, as a clone has them."""
+def copy_workspace(folder: Path, *, whole: bool = False) -> None:
+    """Copy the repository's packages: //tiny_gpt2 with one platform unless `whole`.
+
+    What is built from an empty store is not to compile llama.cpp each time.
+    """
     folder.mkdir(parents=True)
     shutil.copy(REPOSITORY / "WORKSPACE.toml", folder)
-    shutil.copytree(REPOSITORY / "targets", folder / "targets", ignore=shutil.ignore_patterns("__pycache__"))
+    left_out = shutil.ignore_patterns("__pycache__", *([] if whole else ["tiny_vision"]))
+    shutil.copytree(REPOSITORY / "targets", folder / "targets", ignore=left_out)
+    if not whole:
+        declarations = folder / "targets/tiny_gpt2/BUILD.toml"
+        edit(declarations, '[":weights", ":gguf"]', '[":weights"]')
+        edit(declarations, '["cpu_llm_*", "arm_llm_llama"]', '["cpu_llm_trf"]')
+        kept = re.sub(r"(?ms)^\[(gguf|onnx)\w*\]$.*?(?=^\[)", "", declarations.read_text(encoding="utf-8"))
+        declarations.write_text(kept, encoding="utf-8")
 
 
 def edit(path: Path, old: str, new: str) -> None:

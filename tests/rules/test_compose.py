@@ -39,6 +39,7 @@ def test_bakes_its_configuration(package: FakeWorkspace) -> None:
             "app_dir": "/opt/forge/app",
             "host": "0.0.0.0",
             "port": 4000,
+            "mode": "throughput",
         },
         "params": {"batch_size": 1, "do_sample": False, "precision": "fp16", "temperature": 2.0},
     }  # fmt: skip

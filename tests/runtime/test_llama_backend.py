@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("llama_cpp")
+pytest.importorskip("llama_cpp")  # ./check builds it before the end-to-end tests
 pytest.importorskip("gguf")
 
 from forge_runtime import Generation, LoadError, RequestError, Sampling
@@ -21,6 +21,8 @@ from forge_runtime.backends.llama_cpp import LlamaBackend
 from forge_runtime.config import Config, ModelConfig, Params
 from forge_runtime.isolated import IsolatedBackend
 from tests.runtime.fake import Client, make_config, serving
+
+pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 MODULE = "forge_runtime.backends.llama_cpp"
