@@ -225,8 +225,7 @@ def _samples(context: Context, calibration: Calibration) -> tuple[list[str], dic
         inputs[dataset] = artifact
     else:
         for source in calibration.dataset:
-            _, _, inside = f"/{source.path}".partition(f"/{context.label.package}/")
-            inputs[f"dataset/{inside or source.path}"] = source
+            inputs[f"dataset/{context.below(source)}"] = source
     words = ["--loader", "loader/loader.py", "--function", calibration.function, "--dataset", dataset]
     words += ["--batch-size", str(calibration.batch_size), "--samples", str(calibration.samples)]
     return words, inputs

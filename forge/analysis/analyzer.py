@@ -66,4 +66,12 @@ def _twice_made(graph: TargetGraph, providers: Mapping[Label, Provider]) -> list
             if other != label:
                 text = f"`{other}` and `{label}` both make `{path.lstrip('/')}`"
                 faults.append(Fault(text, graph.targets[label].place, "Give one of the outputs another name"))
+    for path, label in owners.items():
+        parts = path.split("/")
+        above = next(
+            (owners["/".join(parts[:end])] for end in range(1, len(parts)) if "/".join(parts[:end]) in owners), label
+        )
+        if above != label:
+            text = f"`{label}` makes `{path.lstrip('/')}` below what `{above}` makes"
+            faults.append(Fault(text, graph.targets[label].place, "Give one of the outputs another name"))
     return faults

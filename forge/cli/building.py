@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from forge.cli.options import merged, overrides, working_folder
 from forge.cli.profile import Profile
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
-from forge.core.artifact import Artifact, Derived
+from forge.core.artifact import Artifact, Derived, Source
 from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, TestsFailed
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
@@ -51,13 +52,15 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     session = Session(working_folder(), os.environ)
     flags = merged(given, session.workspace.build)
     settings = settings_of(flags)
-    graph = session.load(session.patterns(patterns), settings.override)
+    profile = Profile(Path(flags["profile"])) if flags.get("profile") else None
+    with profile.phase("Load") if profile else nullcontext():
+        graph = session.load(session.patterns(patterns), settings.override)
     if tests:
         graph = only_tests(session, graph)
-    actions = session.analyze(graph)
+    with profile.phase("Analyze") if profile else nullcontext():
+        actions = session.analyze(graph)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     path = flags.get("build_event_json_file")
-    profile = Profile(Path(flags["profile"])) if flags.get("profile") else None
     log = EventLog(Path(path), "test" if tests else "build", patterns) if path else None
 
     def listen(event: Event) -> None:
@@ -75,8 +78,14 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
             run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
             evidence = Evidence()
             reports = _reports(session, builder, run, actions, wanted, evidence)
+        except BaseException as error:
+            if log is not None:
+                log.end(getattr(error, "exit_code", 8 if isinstance(error, KeyboardInterrupt) else 37))
+            raise
         finally:
             session.save()
+            if profile is not None:
+                profile.write()
         seconds = time.monotonic() - begun
         outcome = Outcome(
             "test" if tests else "build", reports, actions.skipped, run.ran, len(run.contents) - len(run.ran), seconds
@@ -85,10 +94,8 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
-        if profile is not None:
-            profile.write()
         if failure is None and log is None and profile is None:
-            _save_snapshot(session, flags, unchanged, evidence)
+            _save_snapshot(session, flags, actions, unchanged, evidence)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:
         raise failure
@@ -238,13 +245,20 @@ def _say(outcome: Outcome, form: str, console: Console) -> None:
     console.line(outcome.summary)
 
 
-def _save_snapshot(session: Session, flags: Mapping[str, Any], outcome: Outcome, evidence: Evidence) -> None:
+def _save_snapshot(
+    session: Session, flags: Mapping[str, Any], actions: ActionGraph, outcome: Outcome, evidence: Evidence
+) -> None:
     argv = sys.argv[1:]
     files = dict(session.reader.files)
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         if name.partition(".")[0] == "forge" and path and path not in files:
             files[path] = signature(path)
+    for action in actions.actions.values():
+        for _, artifact in action.inputs:
+            if isinstance(artifact, Source):  # also those that rules bring along, which loading did not read
+                path = str(session.sources.path(artifact))
+                files.setdefault(path, signature(path))
     folders = {**session.reader.folders, **evidence.folders}
     cas = session.store.home / "cas"
     for folder in [*(cas / name for name in os.listdir(cas)), cas, session.store.home / "recipes"]:

@@ -15,13 +15,15 @@ from typing import Any, TextIO
 from forge import __version__
 from forge.cli.report import Outcome
 from forge.core.event import ActionFinished, ActionStarted, Event, Plan, Warned
+from forge.execution.home import host_errors
 
 
 class EventLog:
     """Writes events to a file as they come; from any thread."""
 
     def __init__(self, path: Path, command: str, patterns: Sequence[str]) -> None:
-        self._file: TextIO = path.open("w")
+        with host_errors(path):
+            self._file: TextIO = path.open("w")
         self._lock = threading.Lock()
         self._write(
             {"event": "started", "schema": 1, "forge": __version__, "command": command, "patterns": list(patterns)}
@@ -50,6 +52,11 @@ class EventLog:
         for label, fault in outcome.skipped.items():
             self._write({"event": "target", "label": str(label), "status": "skipped", "reason": fault.text})
         self._write({"event": "finished", "exit_code": exit_code, "seconds": round(outcome.seconds, 3)})
+        self._file.close()
+
+    def end(self, exit_code: int) -> None:
+        """Write that the build came to nothing, and close the file."""
+        self._write({"event": "finished", "exit_code": exit_code})
         self._file.close()
 
     def _write(self, table: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ def merged(given: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]
 
     Raises UsageError for a setting that is no flag, or a configuration that is not there.
     """
-    name = given.get("config")
+    name = given.get("config") or os.environ.get("FORGE_CONFIG")
     plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
     if name is not None and not isinstance(table.get(name), dict):
         raise UsageError(f"WORKSPACE.toml has no [build.{name}]", hint="Add it, or leave `--config` out")
@@ -71,7 +71,10 @@ def merged(given: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]
         if value is None or value == ():
             environment = os.environ.get(f"FORGE_{key.upper()}")
             chosen = settings.get(key, settings.get(key.replace("_", "-")))
-            result[key] = _typed(key, environment) if environment else chosen
+            if environment:
+                result[key] = _typed(key, environment, f"FORGE_{key.upper()}")
+            elif chosen is not None:
+                result[key] = _typed(key, chosen, f"`{key}` in [build] of WORKSPACE.toml")
     return result
 
 
@@ -91,11 +94,13 @@ def working_folder() -> Path:
     return Path(os.getcwd())
 
 
-def _typed(key: str, text: str) -> Any:
-    if key == "jobs":
-        if not text.isdecimal():
-            raise UsageError(f"FORGE_JOBS is `{text}`, it must be a number")
-        return int(text)
-    if text.lower() in ("1", "true", "yes", "0", "false", "no") and key in ("keep_going", "offline", "sandbox_debug"):
-        return text.lower() in ("1", "true", "yes")
-    return text
+def _typed(key: str, value: Any, origin: str) -> Any:
+    """Read a setting as its flag would be read; UsageError says where a wrong one comes from."""
+    context = click.get_current_context()
+    option = next(each for each in context.command.params if each.name == key)
+    if option.multiple and isinstance(value, str):
+        value = value.split()
+    try:
+        return option.type_cast_value(context, value)
+    except click.UsageError as error:
+        raise UsageError(f"{origin} is `{value}`: {error.message}") from error

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from forge.core.event import ActionFinished, ActionStarted, Event
+from forge.execution.home import host_errors
 
 
 class Profile:
     """Collects events; from any thread."""
 
     def __init__(self, path: Path) -> None:
+        with host_errors(path):  # now, and not when the build is done
+            path.touch()
         self._path, self._zero = path, time.monotonic()
         self._events: list[dict[str, Any]] = []
         self._started: dict[str, float] = {}
@@ -58,7 +61,8 @@ class Profile:
             {"ph": "M", "pid": 1, "tid": lane, "name": "thread_name", "args": {"name": name}} for lane, name in names
         ]
         table = {"traceEvents": lanes + self._events, "otherData": {"cached actions": self._cached}}
-        self._path.write_text(json.dumps(table) + "\n")
+        with host_errors(self._path):
+            self._path.write_text(json.dumps(table) + "\n")
 
     def _add(self, name: str, kind: str, start: float, end: float, lane: int, args: dict[str, str]) -> None:
         microseconds = {"ts": round((start - self._zero) * 1e6), "dur": round((end - start) * 1e6)}

@@ -187,6 +187,7 @@ class Session:
             except BlockingIOError as error:
                 if settings.noblock_for_lock:
                     raise LockHeld("Another command is building in this workspace") from error
+                print("Another command is building in this workspace: waiting for it", file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from threading import Lock
 
 from forge.core.digest import Digest
 from forge.core.lock import Material
@@ -46,6 +47,8 @@ class Fetch:
     def __init__(self, store: LocalStore, sources: Callable[[], Sources], *, offline: bool) -> None:
         self._store, self._sources, self._offline = store, sources, offline
         self._fetcher: object = None
+        self._listeners: dict[Digest, ToolRequest] = {}
+        self._guard = Lock()
 
     def __call__(self, request: ToolRequest) -> Mapping[str, Content]:
         """Fetch one file."""
@@ -62,17 +65,18 @@ class Fetch:
             params["path"],
             params["suite"],
         )
-        if not isinstance(self._fetcher, Fetcher):
-            self._listeners: dict[str, ToolRequest] = {}
-            self._fetcher = Fetcher(
-                self._sources(),
-                self._store,
-                self._store.home / "partial",
-                offline=self._offline,
-                on_progress=self._tell,
-            )
-        self._listeners[material.file] = request
-        return {material.file: FileContent(self._fetcher.fetch(material))}
+        with self._guard:
+            if not isinstance(self._fetcher, Fetcher):
+                self._fetcher = Fetcher(
+                    self._sources(),
+                    self._store,
+                    self._store.home / "partial",
+                    offline=self._offline,
+                    on_progress=self._tell,
+                )
+            fetcher = self._fetcher
+            self._listeners[digest] = request
+        return {material.file: FileContent(fetcher.fetch(material))}
 
     def _tell(self, material: Material, done: int, total: int) -> None:
-        self._listeners[material.file].progress(done, total)
+        self._listeners[material.digest].progress(done, total)

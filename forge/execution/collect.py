@@ -8,7 +8,7 @@ import stat
 
 from forge.core.errors import ActionFailed
 from forge.core.tool import Content, FileContent, TreeContent
-from forge.core.tree import Entry, File, Folder, Symlink, Tree
+from forge.core.tree import Entry, File, Folder, Symlink, Tree, TreeError
 from forge.execution.store import LocalStore
 
 _CHUNK = 1 << 20
@@ -40,7 +40,10 @@ def _output(store: LocalStore, root: int, output: str) -> Content:
                 raise ActionFailed(f"The output `{output}` is not a folder")
             entries: dict[str, Entry] = {}
             _folder(store, handles[-1], parts[-1], "", entries)
-            tree = Tree.of(entries)
+            try:
+                tree = Tree.of(entries)
+            except TreeError as error:
+                raise ActionFailed(f"The output `{output}` cannot be kept: {error}") from error
             store.put(tree.encoded)
             return TreeContent(tree.digest, tree.root)
         if not stat.S_ISREG(mode):

@@ -163,6 +163,9 @@ class LocalExecutor:
             for output in action.outputs:
                 folder = out / output if output.endswith("/") else (out / output).parent
                 folder.mkdir(parents=True, exist_ok=True)
+            for top in (work, out):
+                for parent, _, _ in os.walk(top):
+                    os.chmod(parent, 0o755)
         return Sandbox(rootfs, work, out, tmp, dict(action.env), binds)
 
     def _base(self) -> Path:

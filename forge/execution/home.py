@@ -14,7 +14,7 @@ from forge.core.errors import HostError
 SCHEMA = "1"
 """Version of the folder's layout; a folder of a newer one is refused."""
 
-_PARTS = ("cas", "ac", "recipes", "closures", "trees", "tmp", "partial", "sandbox", "workspaces", "quarantine")
+PARTS = ("cas", "ac", "recipes", "closures", "trees", "tmp", "partial", "sandbox", "workspaces", "quarantine")
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -28,7 +28,7 @@ def home_folder(environ: Mapping[str, str]) -> Path:
 def prepare_home(home: Path) -> None:
     """Make the folder's parts; HostError when that cannot be, or when a newer forge wrote it."""
     with host_errors(home):
-        for part in _PARTS:
+        for part in PARTS:
             (home / part).mkdir(parents=True, exist_ok=True)
         found = _version(home / "version")
     if found != SCHEMA:

@@ -79,6 +79,7 @@ class ProcessGroup:
                     stdin=subprocess.DEVNULL,
                     stdout=stdout or sink,
                     stderr=sink,
+                    umask=0o022,  # the caller's is no input
                     start_new_session=True,
                     pass_fds=() if handle is None else (handle,),
                 )

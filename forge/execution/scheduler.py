@@ -18,7 +18,7 @@ from forge.core.event import ActionFinished, ActionProgress, ActionStarted, List
 from forge.core.graph import ActionGraph
 from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import Directory
-from forge.execution.action_cache import ActionCache
+from forge.execution.action_cache import ActionCache, encode_result
 from forge.execution.executor import Executor
 from forge.execution.source import SourceCache
 from forge.execution.store import LocalStore, MissingBlob
@@ -158,7 +158,14 @@ class Scheduler:
             if found is not None and set(found) == set(action.outputs):
                 result.cached += 1
                 if not self.traces.knows(name, key.hash):
-                    self.traces.record(name, key.hash, parts_of(action, inputs, root), ran=False, reasons=[])
+                    self.traces.record(
+                        name,
+                        key.hash,
+                        parts_of(action, inputs, root),
+                        ran=False,
+                        reasons=[],
+                        made=Digest.of(encode_result(found)).hash,
+                    )
                 self.listener(ActionFinished(name, action, "cached"))
                 return found
             self._ingest(action, inputs)
@@ -189,7 +196,8 @@ class Scheduler:
             self.cache.put(key, outcome.outputs)
         elif not self.store.contains(key):
             raise InternalError(f"`{name}` did not bring {key}")
-        self.traces.record(name, key.hash, parts, ran=True, reasons=reasons)
+        made = Digest.of(encode_result(outcome.outputs)).hash
+        self.traces.record(name, key.hash, parts, ran=True, reasons=reasons, made=made)
         result.ran.append(name)
         self.listener(ActionFinished(name, action, "ran", time.monotonic() - start, outcome.log))
         return outcome.outputs

@@ -29,6 +29,8 @@ STAMP = 946_684_800
 """Modification time of every file of the store, in seconds: 2000-01-01, as good as any."""
 
 _CHUNK = 1 << 20
+_REPLACED = 8
+"""How often a blob's file may be replaced by its like while it is being linked to."""
 _UNLINKABLE = {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
 """What `link` says where a copy will do: another device, too many links, a file system without them."""
 
@@ -119,7 +121,7 @@ class LocalStore:
         source = self.sound_path(digest, executable=executable)
         with host_errors(Path(target)):
             try:
-                os.link(source, target)
+                self._link(source, target)
             except OSError as error:
                 if error.errno not in _UNLINKABLE:
                     raise
@@ -127,6 +129,14 @@ class LocalStore:
                     shutil.copyfileobj(data, copy, _CHUNK)
                 os.chmod(target, 0o555 if executable else 0o444)
                 os.utime(target, (STAMP, STAMP))
+
+    def _link(self, source: Path, target: Path | str) -> None:
+        for _ in range(_REPLACED):
+            # What another thread replaces by its own copy meanwhile cannot be linked to: ENOENT, and the name is there.
+            with suppress(FileNotFoundError):
+                os.link(source, target)
+                return
+        os.link(source, target)
 
     def sound_path(self, digest: Digest, *, executable: bool = False) -> Path:
         """Name a verified file with the blob's bytes; MissingBlob when they are not here."""

@@ -20,6 +20,8 @@ Parts = dict[str, str]
 
 FIRST = "It has never run in this workspace"
 
+CUTOFF = "What it made is the same as before: nothing that needs it had to run for that"
+
 
 class TraceLog:
     """What each action of a workspace was made of when it was last looked at, and why it last ran."""
@@ -54,13 +56,15 @@ class TraceLog:
         known = self._table["actions"].get(name)
         return known is not None and known["key"] == key
 
-    def record(self, name: str, key: str, parts: Parts, *, ran: bool, reasons: list[str]) -> None:
-        """Remember an action as it is now."""
+    def record(self, name: str, key: str, parts: Parts, *, ran: bool, reasons: list[str], made: str = "") -> None:
+        """Remember an action as it is now; `made` stands for its outputs."""
         known = self._table["actions"].get(name)
         if known is not None and not ran and known["key"] == key:
             return
+        if ran and known is not None and known["key"] != key and made and known.get("made") == made:
+            reasons = [*reasons, CUTOFF]
         last = {"build": self._build, "reasons": reasons} if ran else (known or {}).get("last")
-        self._table["actions"][name] = {"key": key, "parts": parts, "last": last}
+        self._table["actions"][name] = {"key": key, "parts": parts, "last": last, "made": made}
         self._changed = True
 
     def last_run(self, name: str) -> tuple[int, list[str]] | None:

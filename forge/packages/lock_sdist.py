@@ -35,7 +35,10 @@ def lock_sdist(requirement: str, arch: Arch, sources: Sources, *, downloader: Do
         for file, offered in sorted(files.items()):
             stem = file.removesuffix(f"-{version}.tar.gz")
             if stem != file and normalize(stem) == name and offered.sha256:
-                return Lock("sdist", arch, (requirement,), (_material(name, version, file, offered, transfer),))
+                try:
+                    return Lock("sdist", arch, (requirement,), (_material(name, version, file, offered, transfer),))
+                except Unavailable as error:
+                    reasons.append(f"\n    {place}: {error}")
         reasons.append(f"\n    {place}: has no such archive")
     text = f"No source archive of `{requirement}`:{''.join(reasons)}"
     raise MaterialError(text, hint=setting_hint("pypi"))

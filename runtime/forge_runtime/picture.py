@@ -42,6 +42,8 @@ class Limits:
     """Of unpacked to packed bytes of an entry."""
     pixels: int = 32 * 2**20
     """Of one picture."""
+    total_pixels: int = 256 * 2**20
+    """Of all pictures of a request: a few bytes may hold very many."""
 
 
 def split_body(body: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
@@ -60,12 +62,13 @@ def split_body(body: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
         raise _bad_zip(f"The zip cannot be read: {' '.join(str(error).split())[:120]}") from error
 
 
-def decode_picture(name: str, data: bytes, size: tuple[int, int], limits: Limits) -> NDArray[np.uint8]:
-    """Decode to RGB of a width and height: an array (height, width, 3)."""
+def decode_picture(name: str, data: bytes, size: tuple[int, int], limits: Limits) -> tuple[NDArray[np.uint8], int]:
+    """Decode to RGB of a width and height: an array (height, width, 3), and how many pixels the picture had."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             if picture.width * picture.height > limits.pixels:
                 raise Image.DecompressionBombError
+            count = picture.width * picture.height
             rgb = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
     except Image.DecompressionBombError as error:  # Pillow raises it too, for what is larger still
         text = f"{name[:80]!a} has more than {limits.pixels} pixels"
@@ -75,7 +78,7 @@ def decode_picture(name: str, data: bytes, size: tuple[int, int], limits: Limits
             f"{name[:80]!a} is no whole picture in one of [{', '.join(FORMATS)}]", param=name[:80], code="not_a_picture"
         ) from error
     array: NDArray[Any] = np.asarray(rgb, dtype=np.uint8)
-    return array
+    return array, count
 
 
 def _entries(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:

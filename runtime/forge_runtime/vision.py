@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,9 +72,13 @@ class ImageClassifier(Lifecycle[Pictures, NDArray[Any]]):
     def decode(self, body: bytes, content_type: str) -> Pictures:
         """Unpack and decode; what is no picture is the client's fault."""
         names, pixels = [], []
+        left = self.limits.total_pixels
         for name, data in split_body(body, self.limits):
+            limits = replace(self.limits, pixels=min(self.limits.pixels, left))
+            picture, count = decode_picture(name, data, self._size, limits)
+            left -= count
             names.append(name)
-            pixels.append(decode_picture(name, data, self._size, self.limits))
+            pixels.append(picture)
         return Pictures(tuple(names), np.stack(pixels))
 
     def preprocess(self, request: Pictures) -> Pictures:

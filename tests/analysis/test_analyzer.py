@@ -126,3 +126,10 @@ def test_two_targets_may_not_make_one_output(workspace: FakeWorkspace) -> None:
     workspace.build(text)
 
     assert "`//pkg:a` and `//pkg:b` both make `pkg/t`" in workspace.error("//pkg:all", analyze=True)
+
+
+def test_an_output_may_not_lie_below_another(workspace: FakeWorkspace) -> None:
+    workspace.build("[sub]\nrule = 'command'\nshell = 'x'\nouts = ['sub']\n")
+    workspace.build("[a]\nrule = 'command'\nshell = 'x'\nouts = ['a']\n", "pkg/sub")
+
+    assert "`//pkg/sub:a` makes `pkg/sub/a` below what `//pkg:sub` makes" in workspace.error("//...", analyze=True)

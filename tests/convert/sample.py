@@ -101,7 +101,9 @@ def analyzed(
         root = Derived(f"//toolchains:{name}@amd64#Root", "tree/")
         known[Label("toolchains", name)] = EnvironmentInfo({name: root}, "amd64", root)
     deps = {label: (label,) for label in collect(parsed, Label)}
-    target = Target(Label("pkg", "made"), "convert", parsed, None, deps, place="targets/pkg/BUILD.toml:7")
+    target = Target(
+        Label("pkg", "made"), "convert", parsed, None, deps, folder="/ws/targets/pkg", place="targets/pkg/BUILD.toml:7"
+    )
     context = Context(target, {}, PLATFORM, known, ToolVersions({"tree": "1"}), {})
     return context, rule.analyze(context, parsed)
 

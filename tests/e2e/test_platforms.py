@@ -121,3 +121,20 @@ def test_a_profile_is_a_trace_of_what_ran(forge: Forge, tmp_path: Path) -> None:
 
     assert ["Layer configuration //tiny_gpt2:cpu_llm_llama"] == [event["name"] for event in ran]
     assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in ran)
+
+
+def test_an_edit_of_what_a_rule_brings_along_is_seen(forge: Forge) -> None:
+    """Loading reads no `rules/actions/*.py`: the no-op must look at them all the same."""
+    label = "//tiny_gpt2:gguf"
+    script = forge.checkout / "rules/actions/gate.py"
+    forge("build", label)
+    forge("build", label)
+    before = script.read_text()
+    try:
+        script.write_text(before + "# A remark.\n")
+        edited = forge("build", label, "--progress=plain")
+    finally:
+        script.write_text(before)
+
+    assert ["Bound the divergence of //tiny_gpt2:gguf"] == edited.ran
+    assert "the same as before" in forge("explain", label).stdout

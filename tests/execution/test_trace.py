@@ -9,7 +9,7 @@ import pytest
 from forge.core.action import Action
 from forge.core.digest import Digest
 from forge.core.tool import FileContent
-from forge.execution.trace import TraceLog, parts_of
+from forge.execution.trace import CUTOFF, TraceLog, parts_of
 from tests.execution.workshop import Workshop, tool_action
 
 ONE, TWO = FileContent(Digest.of(b"1")), FileContent(Digest.of(b"2"))
@@ -112,3 +112,15 @@ def test_a_damaged_note_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "traces").write_bytes(b"garbage")
 
     assert TraceLog(tmp_path / "traces").last_run("x") is None
+
+
+def test_what_made_the_same_again_says_that_it_stopped_there(tmp_path: Path) -> None:
+    traces = TraceLog(tmp_path / "traces")
+    traces.record("a", "k1", {"argv": "1"}, ran=True, reasons=["new"], made="x")
+    traces.record("a", "k2", {"argv": "2"}, ran=True, reasons=["`argv` changed"], made="x")
+    same = traces.last_run("a")
+    traces.record("a", "k3", {"argv": "3"}, ran=True, reasons=["`argv` changed"], made="y")
+
+    assert same is not None
+    assert ["`argv` changed", CUTOFF] == same[1]
+    assert (1, ["`argv` changed"]) == traces.last_run("a")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 
 import click
 
 from forge.cli.options import CONTEXT, working_folder
 from forge.cli.session import Session, Settings
 from forge.execution.executor import remove
+from forge.execution.home import PARTS
 from forge.execution.output import FOLDER
 
 
@@ -30,10 +32,10 @@ def command(expunge: bool) -> int:
             remove(folder)
     if expunge:
         home = session.store.home
-        for part in home.iterdir():
-            if part.is_dir():
-                remove(part)
-            else:
-                part.unlink()
-        click.echo(f"Removed everything below {home}", err=True)
+        for part in PARTS:  # and nothing that is not forge's own
+            remove(home / part)
+        (home / "version").unlink(missing_ok=True)
+        with suppress(OSError):
+            home.rmdir()
+        click.echo(f"Removed the store below {home}", err=True)
     return 0
