@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_an_edit_of_what_a_rule_brings_along_is_seen(forge: Forge) -> None:
     forge("build", label)
     before = script.read_text()
     try:
-        script.write_text(before + "# A remark.\n")
+        script.write_text(f"{before}# Remark {uuid.uuid4()}: no store has seen it.\n")
         edited = forge("build", label, "--progress=plain")
     finally:
         script.write_text(before)
