@@ -114,7 +114,7 @@ def test_a_second_workspace_builds_nothing_that_the_store_has(forge: Forge, tmp_
 def test_a_profile_is_a_trace_of_what_ran(forge: Forge, tmp_path: Path) -> None:
     edited = forge.elsewhere(tmp_path / "profiled")
     declarations = edited.cwd / "targets/tiny_gpt2/BUILD.toml"
-    declarations.write_text(declarations.read_text().replace("top_p = 0.95", f"top_p = 0.{os.getpid()}"))
+    declarations.write_text(declarations.read_text().replace("top_p = 0.95", f"top_p = 0.{uuid.uuid4().int % 10**9}"))
     edited("build", "//tiny_gpt2:cpu_llm_llama", "--profile=trace.json")
     trace = json.loads((edited.cwd / "trace.json").read_text())
     edited("clean")
