@@ -8,8 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-from forge_runtime import config as configuration
-from forge_runtime import log
+from forge_runtime import config_file, log
 from forge_runtime.backend import Backend, check_backend
 from forge_runtime.error import StartError
 from forge_runtime.handler import load_handler
@@ -22,20 +21,22 @@ logger = logging.getLogger("forge_runtime")
 
 def main(environ: Mapping[str, str], *, backend: Callable[[], Backend] | None = None) -> int:
     """Serve what the configuration says; return the exit status."""
-    log.configure()
+    tail = log.Tail()
+    log.configure(tail=tail)
     # As process 1 a signal without a handler is ignored: nothing is in flight yet, so end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_OK))
     # The root file system is read-only, and handler.py's folder is nobody's to write.
     sys.dont_write_bytecode = True
     try:
-        config = configuration.load(environ)
+        config = config_file.load(environ)
+        log.configure(tail=tail, debug=config.debug)
         if backend is None:
             check_backend(config.backend)
         handler = load_handler(config.server)
     except StartError as error:
         log.event(logger, logging.ERROR, str(error), error=error.__cause__)
         return EXIT_USAGE
-    service = Service(config, handler=handler, backend=backend)
+    service = Service(config, handler=handler, backend=backend, tail=tail)
     status = service.run()
     if not service.end():
         # The model's thread cannot be ended, and ending the interpreter under it may crash.

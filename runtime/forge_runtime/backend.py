@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkab
 
 from forge_runtime import backends
 from forge_runtime.config import ModelConfig, Params
-from forge_runtime.error import ConfigError, Fault
+from forge_runtime.error import ConfigError, Fault, RequestError
 from forge_runtime.request import Sampling
 
 if TYPE_CHECKING:
@@ -21,6 +20,9 @@ __all__ = [
     "Backend",
     "FinishReason",
     "Generation",
+    "Outcome",
+    "Progress",
+    "Prompt",
     "Supervised",
     "TensorBackend",
     "TensorSpec",
@@ -29,8 +31,8 @@ __all__ = [
     "open_backend",
 ]
 
-ISOLATED: Final = frozenset({"llama_cpp"})
-"""Backends whose library ends the process on a failed check: they get one of their own."""
+TENSORS: Final = frozenset({"onnxruntime"})
+"""Backends for arrays; all others are for text."""
 
 FinishReason = Literal[
     "stop",  # the model ended the text
@@ -44,12 +46,39 @@ class Generation:
     """What a model added to one prompt."""
 
     text: str
-    """Without the prompt."""
+    """Without the prompt, and without the stop sequence that ended it."""
     prompt_tokens: int
     generated_tokens: int
     token_ids: tuple[int, ...] = ()
     """The generated ones, an end-of-text token included; empty where a backend has none."""
     finish_reason: FinishReason = "length"
+
+
+Outcome = Generation | RequestError
+"""What came of one prompt: a refusal is of that prompt alone, not of those that ran beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One text to continue, in a batch with others that may ask for something else."""
+
+    text: str
+    sampling: Sampling
+    """`seed` is the prompt's own: the same seed draws the same text, whoever runs beside it."""
+    streams: bool = False
+    """Whether somebody reads along; else `emit` need not be called."""
+
+
+class Progress(Protocol):
+    """Those who wait for a batch, by the place of their prompt in it. Asked between tokens."""
+
+    def cancelled(self, index: int) -> bool:
+        """Whether nobody waits for this prompt any more."""
+        ...
+
+    def emit(self, index: int, text: str) -> None:
+        """Hand on whole characters as they come; together they are the text of the generation."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +111,11 @@ class Backend(Protocol):
 class TextBackend(Backend, Protocol):
     """A model that continues text."""
 
-    def generate(
-        self, prompts: Sequence[str], sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> Sequence[Generation]:
-        """Continue each prompt, as one batch; look at `cancelled` between tokens.
+    def generate(self, prompts: Sequence[Prompt], progress: Progress) -> Sequence[Outcome]:
+        """Continue each prompt, as one batch; return an outcome for each, in their order.
 
-        A prompt that the context cannot hold raises RequestError.
+        A prompt that the context cannot hold is a RequestError among the outcomes, found before
+        anything is generated. A prompt that nobody waits for ends where it is, as `cancelled`.
         """
         ...
 
@@ -113,6 +141,10 @@ class Supervised(Protocol):
         """Call `lost`, from any thread, once each time that a loaded model is gone, with why."""
         ...
 
+    def kill(self, reason: str) -> None:
+        """End the process under the call that it is in, which raises BackendLost then; from any thread."""
+        ...
+
     def close(self) -> None:
         """End its process."""
         ...
@@ -122,18 +154,13 @@ def check_backend(name: str) -> None:
     """Raise ConfigError unless this package has a backend of that name. Imports none."""
     known = sorted(module.name for module in pkgutil.iter_modules(backends.__path__))
     if name not in known:
-        raise ConfigError(
-            "config.json", [Fault("backend", f"Unknown backend `{name[:40]}`; known are {known}")]
-        )
+        raise ConfigError("config.json", [Fault("backend", f"Unknown backend `{name[:40]}`; known are {known}")])
 
 
 def open_backend(name: str) -> Backend:
-    """Make the backend of that name; import its module, here or where it runs."""
-    check_backend(name)
-    module = f"{backends.__name__}.{name}"
-    if name in ISOLATED:
-        from forge_runtime.isolated import IsolatedBackend
+    """Make the backend of that name, in a process of its own: its crash or hang is not the server's."""
+    from forge_runtime.isolated import IsolatedTensors, IsolatedText
 
-        return IsolatedBackend(module)
-    create: Callable[[], Backend] = importlib.import_module(module).create
-    return create()
+    check_backend(name)
+    kind = IsolatedTensors if name in TENSORS else IsolatedText
+    return kind(f"{backends.__name__}.{name}")

@@ -1,45 +1,40 @@
-"""The configuration of one image, from config.json and the environment.
-
-The file is baked into the image by `compose`; a variable of the environment, where it
-is set, stands before the file. Nothing is guessed: an unknown key or a value of the
-wrong type ends the start, with all faults named at once.
-"""
+"""What a server is told: the values of config.json and the environment, typed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from forge_runtime.error import ConfigError, Fault
-from forge_runtime.table import Table, parse_json
+from forge_runtime.error import Fault
 
 __all__ = [
-    "DEFAULT_PATH",
+    "MAX_TEMPERATURE",
+    "MODES",
+    "PRECISIONS",
+    "PROVIDERS",
     "Config",
+    "Identity",
     "Mode",
     "ModelConfig",
     "Params",
     "Precision",
     "Provider",
+    "RedisConfig",
     "ServerConfig",
     "check_temperature",
-    "load",
-    "parse",
 ]
 
-DEFAULT_PATH: Final = Path("/etc/forge/config.json")
-SCHEMA: Final = 1
-MAX_TOKENS: Final = 2**24
 MIN_TEMPERATURE: Final = 0.01
 MAX_TEMPERATURE: Final = 100.0
 
 Precision = Literal["fp32", "fp16", "bf16", "auto"]
+# Beside their names, those of TF2AIF and CECAIServe.
 PRECISIONS: Final[Mapping[str, Precision]] = {
-    "fp32": "fp32",
-    "fp16": "fp16",
-    "bf16": "bf16",
+    **dict.fromkeys(("fp32", "FP32", "float32"), "fp32"),
+    **dict.fromkeys(("fp16", "FP16", "float16"), "fp16"),
+    **dict.fromkeys(("bf16", "BF16", "bfloat16"), "bf16"),
     "auto": "auto",
 }
 
@@ -77,16 +72,61 @@ class ServerConfig:
     app_dir: Path = Path("/opt/forge/app")
     host: str = "0.0.0.0"
     port: int = 3000
+    mode: Mode = "throughput"
     queue_size: int = 256
     """Requests that may wait for the model; one more gets 429."""
+    max_items: int = 1024
+    """Prompts, pictures or rows of one request."""
     deadline_s: float = 300.0
-    """From the whole body read to the answer; then 504."""
+    """From the whole body read to the answer; then 504. A request may ask for less."""
+    hang_s: float = 30.0
+    """For the model to end a run that nobody waits for; then its process is ended."""
     body_limit: int = 8 * 2**20
     body_timeout_s: float = 30.0
     """For a client to send its body; then 408."""
+    header_timeout_s: float = 10.0
+    """For a client to send a request's headers."""
+    write_timeout_s: float = 60.0
+    """For a client to take what it is sent."""
+    keep_alive_s: float = 60.0
+    """For the next request on a connection."""
+    max_connections: int = 4096
     drain_s: float = 30.0
     """For what is in flight when the server is told to stop."""
-    mode: Mode = "throughput"
+    logs: bool = False
+    """Whether `/api/logs` is there; only with a token."""
+    shutdown: bool = False
+    """Whether `/api/shutdown` is there; only with a token."""
+    metrics_list_size: int = 1000
+    """Requests that `/api/metrics` remembers."""
+    admin_token: str = field(default="", repr=False)
+    """What `/api/logs` and `/api/shutdown` ask for; from the environment alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a service calls itself in metrics, by the predecessors' names."""
+
+    app_name: str = ""
+    network_name: str = ""
+    network_type: str = ""
+    focus: str = ""
+    device: str = ""
+    node_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisConfig:
+    """Where time series go."""
+
+    send: bool = False
+    host: str = "127.0.0.1"
+    port: int = 6379
+    retention_s: int = 7 * 86400
+    buffer: int = 10_000
+    """Points that wait; the oldest is dropped for one more."""
+    password: str = field(default="", repr=False)
+    """From the environment alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +134,9 @@ class Params:
     """How the model is run, and what a request gets that does not say otherwise."""
 
     batch_size: int = 1
+    """Items that are run together, of one request or several."""
+    batch_wait_ms: float = 5.0
+    """For a batch to fill up, from its oldest item on; only in throughput mode, and not where `batch_size` is 1."""
     max_length: int = 1024
     """All tokens of the context, prompt included; the model's own positions cap it."""
     temperature: float = 1.0
@@ -106,6 +149,10 @@ class Params:
     """Of weights and arithmetic; `auto` is what the checkpoint says."""
     provider: Provider = "cpu"
     """What runs a graph; parts that `tensorrt` cannot run go to `cuda`, and those to `cpu`."""
+    device_index: int = 0
+    """Which of the accelerators that the container sees."""
+    gpu_memory_share: float = 0.0
+    """Of the accelerator's memory, for weights and cache; 0 leaves it to the backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,103 +164,13 @@ class Config:
     model: ModelConfig
     server: ServerConfig = ServerConfig()
     params: Params = Params()
-
-
-def load(environ: Mapping[str, str]) -> Config:
-    """Read the file that `FORGE_CONFIG` names, under the rest of the environment."""
-    path = Path(environ.get("FORGE_CONFIG") or DEFAULT_PATH)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "Not UTF-8"
-        raise ConfigError(str(path), [Fault("the file", f"Cannot be read: {reason}")]) from None
-    return parse(text, environ, path=str(path))
-
-
-def parse(text: str, environ: Mapping[str, str], *, path: str = "config.json") -> Config:
-    """Turn the text of config.json into a `Config`."""
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise ConfigError(path, [Fault("the file", f"Not JSON: {error}")]) from None
-    faults: list[Fault] = []
-    root = Table(value, faults=faults, environ=environ)
-    config = _config(root)
-    if faults:
-        raise ConfigError(path, faults)
-    return config
+    identity: Identity = Identity()
+    redis: RedisConfig = RedisConfig()
+    debug: bool = False
+    """Whether more is logged."""
 
 
 def check_temperature(value: float, place: str, faults: list[Fault]) -> None:
     """Refuse what makes the logits overflow: not greedy, but all but zero."""
     if 0 < value < MIN_TEMPERATURE:
-        faults.append(
-            Fault(place, f"Expected 0 (greedy) or at least {MIN_TEMPERATURE:g}, got `{value:g}`")
-        )
-
-
-def _config(root: Table) -> Config:
-    root.require("schema", "platform", "backend", "model")
-    schema = root.integer("schema", SCHEMA, 0, 2**31)
-    if schema != SCHEMA:
-        root.faults.append(
-            Fault("schema", f"Expected {SCHEMA}, got `{schema}`; the runtime is of another release")
-        )
-    config = Config(
-        platform=root.text("platform", ""),
-        backend=root.text("backend", ""),
-        model=_model(root.table("model")),
-        server=_server(root.table("server")),
-        params=_params(root.table("params")),
-    )
-    root.close()
-    return config
-
-
-def _model(table: Table) -> ModelConfig:
-    table.require("name", "path")
-    model = ModelConfig(
-        name=table.text("name", ""),
-        path=Path(table.text("path", "")),
-        format=table.text("format", "safetensors"),
-    )
-    table.close()
-    return model
-
-
-def _server(table: Table) -> ServerConfig:
-    base = ServerConfig()
-    server = ServerConfig(
-        name=table.text("name", base.name),
-        handler=table.text("handler", base.handler),
-        app_dir=Path(table.text("app_dir", str(base.app_dir))),
-        mode=table.choice("mode", base.mode, MODES, env="SERVER_MODE"),
-        host=table.text("host", base.host, env="SERVER_IP"),
-        port=table.integer("port", base.port, 0, 65535, env="SERVER_PORT"),
-        queue_size=table.integer("queue_size", base.queue_size, 1, 2**20),
-        deadline_s=table.number("deadline_s", base.deadline_s, 0.001, 86400),
-        body_limit=table.integer("body_limit", base.body_limit, 1, 2**31),
-        body_timeout_s=table.number("body_timeout_s", base.body_timeout_s, 0.001, 86400),
-        drain_s=table.number("drain_s", base.drain_s, 0, 86400),
-    )
-    table.close()
-    return server
-
-
-def _params(table: Table) -> Params:
-    base = Params()
-    params = Params(
-        batch_size=table.integer("batch_size", base.batch_size, 1, 2**16, env="BATCH_SIZE"),
-        max_length=table.integer("max_length", base.max_length, 1, MAX_TOKENS, env="MAX_LENGTH"),
-        temperature=table.number(
-            "temperature", base.temperature, 0, MAX_TEMPERATURE, env="TEMPERATURE"
-        ),
-        top_p=table.number("top_p", base.top_p, 0, 1, env="TOP_P"),
-        do_sample=table.truth("do_sample", base.do_sample, env="DO_SAMPLE"),
-        num_threads=table.integer("num_threads", base.num_threads, 0, 4096, env="NUM_THREADS"),
-        precision=table.choice("precision", base.precision, PRECISIONS, env="PRECISION"),
-        provider=table.choice("provider", base.provider, PROVIDERS, env="PROVIDER"),
-    )
-    check_temperature(params.temperature, "params.temperature", table.faults)
-    table.close()
-    return params
+        faults.append(Fault(place, f"Expected 0 (greedy) or at least {MIN_TEMPERATURE:g}, got `{value:g}`"))

@@ -1,4 +1,4 @@
-"""A BaseServer at work: its state, its steps timed, its requests queued."""
+"""A Lifecycle at work: its state, its steps timed, its requests queued."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from forge_runtime import log
-from forge_runtime.backend import Supervised
-from forge_runtime.error import LoadError, RequestError, StepError
+from forge_runtime.backend import Generation, Supervised
+from forge_runtime.error import BackendLost, LoadError, RequestError, StepError
+from forge_runtime.exchange import Exchange, Limits
 from forge_runtime.lifecycle import AnyLifecycle
+from forge_runtime.method import Emit, Headers, Method
 from forge_runtime.metric import Metrics
 from forge_runtime.recovery import Recovery
-from forge_runtime.request import Awaited
-from forge_runtime.worker import Job, QueueFullError, Worker
+from forge_runtime.worker import Batching, Job, QueueFullError, Worker
 
-__all__ = ["Answer", "Engine", "State"]
+__all__ = ["Engine", "State"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,38 +39,46 @@ class State(Enum):
     DRAINING = "draining"  # told to stop; takes no more requests
 
 
-@dataclass(slots=True)
-class Answer:
-    """One response, and how long each step of it took."""
-
-    body: bytes = b""
-    media_type: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
 class Engine:
-    """Loads one server in the model's thread, then answers requests through it."""
+    """Loads one server in the model's thread, then takes requests through it."""
 
-    def __init__(self, create: Callable[[], AnyLifecycle], queue_size: int, metrics: Metrics) -> None:
+    def __init__(
+        self, create: Callable[[], AnyLifecycle], metrics: Metrics, limits: Limits, batching: Batching
+    ) -> None:
         self._create = create
         self._metrics = metrics
+        self._limits = limits
         self._server: AnyLifecycle | None = None
         self._recovery: Recovery | None = None
-        self._worker = Worker(queue_size)
-        self._decoder = ThreadPoolExecutor(1, "decode")
+        self._worker = Worker(limits.queue, batching)
+        self._hooks = ThreadPoolExecutor(1, "hooks")
+        self._entering = 0
+        self._running: Sequence[Job] = ()
         self._state = State.LOADING
         self._lock = threading.Lock()
+        self.once: dict[str, float] = {}
+        """Seconds of `load` and `warm_up`."""
         metrics.ready.set_function(lambda: float(self._state is State.READY))
-        metrics.queued.set_function(lambda: float(len(self._worker)))
+        metrics.queued.set_function(lambda: float(self.waiting))
 
     @property
     def state(self) -> State:
         """The present state."""
         return self._state
 
-    def start(self, on_failure: Callable[[], None]) -> None:
-        """Load and warm up in the background; call `on_failure`, from there, if that raises."""
-        self._worker.start(partial(self._prepare, on_failure))
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the model, or are about to."""
+        return len(self._worker) + self._entering
+
+    @property
+    def batches(self) -> int:
+        """Batches that were begun."""
+        return self._worker.batches
+
+    def start(self, loaded: Callable[[AnyLifecycle], None], on_failure: Callable[[], None]) -> None:
+        """Load and warm up in the background; call `loaded` there, or `on_failure` if that raises."""
+        self._worker.start(partial(self._prepare, loaded, on_failure))
 
     def drain(self) -> None:
         """Take no more requests."""
@@ -79,7 +87,7 @@ class Engine:
 
     def stop(self, timeout: float) -> bool:
         """End the model's thread; return whether it has ended in time."""
-        self._decoder.shutdown(wait=False, cancel_futures=True)
+        self._hooks.shutdown(wait=False, cancel_futures=True)
         ended = self._worker.stop(timeout)
         if self._server is not None and isinstance(self._server.backend, Supervised):
             self._server.backend.close()  # a call that waits for its process ends with it
@@ -90,36 +98,69 @@ class Engine:
         """Raise RequestError where a request would not be taken now."""
         if self._state is not State.READY:
             state = self._state.value
-            raise RequestError(
-                f"The server is {state}", status=503, code=state, headers=(("retry-after", "5"),)
-            )
-        if self._worker.is_full:
+            raise RequestError(f"The server is {state}", status=503, code=state, headers=(("retry-after", "5"),))
+        if self.waiting >= self._limits.queue:
             raise _too_many()
 
-    async def answer(self, body: bytes, content_type: str, answer: Answer) -> None:
-        """Take one request through all steps; cancel this, and its job is told."""
+    async def answer(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> bytes:
+        """Take one request through all steps."""
+        decoded, prepared = await self.prepare(method, body, headers, exchange)
+        results = await self.run(method, prepared, exchange)
+        return await self.finish(method, decoded, results, exchange)
+
+    async def prepare(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> tuple[Any, Any]:
+        """Decode and preprocess; return what each gave."""
         self.admit()
-        server = self._server
-        assert server is not None  # READY says so
-        answer.media_type = server.media_type
-        decode = partial(self._timed, "decode", answer, lambda: server.decode(body, content_type))
-        request = await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
-        job = Job(partial(self._run, server, request, answer, time.perf_counter()))
+        self._entering += 1
+        try:
+            decoded, prepared = await self.in_hooks(partial(self._decode, method, body, headers, exchange))
+        finally:
+            self._entering -= 1
+        exchange.items = method.count(prepared)
+        if exchange.items > self._limits.items:
+            raise RequestError(
+                f"{exchange.items} items, at most {self._limits.items} are taken", status=413, code="too_many_items"
+            )
+        return decoded, prepared
+
+    async def run(self, method: Method, prepared: Any, exchange: Exchange, emit: Emit | None = None) -> Any:
+        """Queue what is prepared and run it, alone or with others; cancel this, and it is told."""
+        job = _Run(self._infer, method, prepared, exchange, emit)
         try:
             self._worker.submit(job)
         except QueueFullError:
             raise _too_many() from None
         try:
-            answer.body = await asyncio.wrap_future(job.future)
+            return await asyncio.wrap_future(job.future)
         except asyncio.CancelledError:
             self._worker.cancel(job)
+            asyncio.get_running_loop().call_later(self._limits.hang_s, self._end_hung, job)
             raise
 
-    def _prepare(self, on_failure: Callable[[], None]) -> bool:
-        steps = Answer()
+    async def finish(self, method: Method, decoded: Any, results: Any, exchange: Exchange) -> bytes:
+        """Postprocess and encode."""
+        return await self.in_hooks(partial(self._encode, method, decoded, results, exchange))
+
+    async def in_hooks(self, call: Callable[[], Result]) -> Result:
+        """Run something in the thread of the hooks."""
+        return await asyncio.get_running_loop().run_in_executor(self._hooks, call)
+
+    def when_idle(self, call: Callable[[Callable[[], bool]], None]) -> Job:
+        """Run something in the model's thread when no request waits; it is told when one does."""
+
+        def run(jobs: Sequence[Job]) -> None:
+            call(lambda: len(self._worker) > 0)
+            jobs[0].future.set_result(None)
+
+        job = Job(run)
+        self._worker.submit_idle(job)
+        return job
+
+    def _prepare(self, loaded: Callable[[AnyLifecycle], None], on_failure: Callable[[], None]) -> bool:
         try:
             server = self._create()
-            self._load(server, steps)
+            self._load(server)
+            loaded(server)
             facts = dict(server.backend.describe())
         except BaseException as error:
             self._state = State.FAILED
@@ -132,20 +173,21 @@ class Engine:
             return False
         self._server = server
         self._change(State.READY, while_in=State.LOADING)
-        log.event(logger, logging.INFO, "Ready", {**facts, "seconds": steps.seconds})
+        log.event(logger, logging.INFO, "Ready", {**facts, "seconds": self.once})
         if isinstance(server.backend, Supervised):
-            self._recovery = Recovery(self._worker, partial(self._load, server, steps), self._recovered, on_failure)
+            load = partial(self._load, server)
+            began = partial(self._change, State.RESTARTING, while_in=State.READY)
+            self._recovery = Recovery(self._worker, load, began, self._recovered, on_failure)
             server.backend.watch(self._lost)
         return True
 
-    def _load(self, server: AnyLifecycle, steps: Answer) -> None:
-        self._timed("load", steps, server.load)
-        self._timed("warm_up", steps, server.warm_up)
+    def _load(self, server: AnyLifecycle) -> None:
+        self._timed("load", self.once, server.load)
+        self._timed("warm_up", self.once, server.warm_up)
 
     def _lost(self, reason: str) -> None:
         assert self._recovery is not None  # made before anybody watches
         log.event(logger, logging.ERROR, reason)
-        self._change(State.RESTARTING, while_in=State.READY)
         self._recovery.begin()
 
     def _recovered(self, success: bool) -> None:
@@ -159,25 +201,77 @@ class Engine:
             if self._state is while_in:
                 self._state = state
 
-    def _run(
-        self, server: AnyLifecycle, request: object, answer: Answer, queued: float, job: Job
-    ) -> bytes:
-        self._record("queue", answer, queued)
-        if isinstance(request, Awaited):  # a handler's own type has no use for it
-            request = replace(request, cancelled=job.is_cancelled)
-        prepared = self._timed("preprocess", answer, lambda: server.preprocess(request))
-        results = self._timed("infer", answer, lambda: server.infer(prepared))
-        if isinstance(results, (list, tuple)):
-            self._metrics.count_tokens(results)
-        if job.is_cancelled():
-            return b""
-        value = self._timed("postprocess", answer, lambda: server.postprocess(request, results))
-        body = self._timed("encode", answer, lambda: server.encode(value))
+    def _decode(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> tuple[Any, Any]:
+        decoded = self._timed("decode", exchange.seconds, lambda: method.decode(body, headers))
+        return decoded, self._timed("preprocess", exchange.seconds, lambda: method.preprocess(decoded))
+
+    def _infer(self, jobs: Sequence[_Run]) -> None:
+        """Run a batch in the model's thread, and settle its jobs."""
+        items = sum(job.items for job in jobs)
+        self._metrics.batches.observe(items)
+        for job in jobs:
+            job.exchange.batch_size = items
+            self._record("queue", job.exchange.seconds, job.queued)
+        self._running = jobs
+        started = time.perf_counter()
+        try:
+            outcomes = self._outcomes(jobs)
+        finally:
+            self._running = ()
+            for job in jobs:
+                self._record("infer", job.exchange.seconds, started)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                job.future.set_exception(outcome)
+            else:
+                self._count_tokens(job.exchange, outcome)
+                job.future.set_result(outcome)
+
+    def _outcomes(self, jobs: Sequence[_Run]) -> Sequence[Any]:
+        try:
+            outcomes = jobs[0].infer([job.asked for job in jobs])
+        except RequestError as error:
+            return [error] * len(jobs)
+        except BaseException as error:
+            if len(jobs) == 1 or isinstance(error, BackendLost):
+                raise StepError("infer", error) from error
+            # One of them may be to blame: the others must not fail for it.
+            return [self._alone(job) for job in jobs]
+        if len(outcomes) != len(jobs):
+            raise StepError("infer", ValueError(f"{len(jobs)} requests, but {len(outcomes)} outcomes"))
+        return outcomes
+
+    def _alone(self, job: _Run) -> Any:
+        if job.exchange.first_token_s is not None:
+            return StepError("infer", RuntimeError("A batch failed when this request's text had begun"))
+        try:
+            return self._outcomes([job])[0]
+        except StepError as error:
+            return error
+
+    def _encode(self, method: Method, decoded: Any, results: Any, exchange: Exchange) -> bytes:
+        value = self._timed("postprocess", exchange.seconds, lambda: method.postprocess(decoded, results))
+        body = self._timed("encode", exchange.seconds, lambda: method.encode(value))
         if not isinstance(body, bytes):
             raise StepError("encode", TypeError(f"Expected bytes, got {type(body).__name__}"))
         return body
 
-    def _timed(self, step: str, answer: Answer, call: Callable[[], Result]) -> Result:
+    def _count_tokens(self, exchange: Exchange, results: Any) -> None:
+        texts = [each for each in results if isinstance(each, Generation)] if isinstance(results, (list, tuple)) else []
+        if texts:
+            exchange.prompt_tokens = sum(each.prompt_tokens for each in texts)
+            exchange.generated_tokens = sum(each.generated_tokens for each in texts)
+            self._metrics.prompt_tokens.inc(exchange.prompt_tokens)
+            self._metrics.generated_tokens.inc(exchange.generated_tokens)
+
+    def _end_hung(self, job: Job) -> None:
+        """End the process of a run that goes on though nobody waits for it."""
+        running = self._running
+        backend = self._server.backend if self._server is not None else None
+        if job in running and all(each.is_cancelled() for each in running) and isinstance(backend, Supervised):
+            backend.kill(f"The backend did not end within {self._limits.hang_s:g} s of being told to")
+
+    def _timed(self, step: str, seconds: dict[str, float], call: Callable[[], Result]) -> Result:
         started = time.perf_counter()
         try:
             return call()
@@ -186,15 +280,31 @@ class Engine:
         except BaseException as error:
             raise StepError(step, error) from error
         finally:
-            self._record(step, answer, started)
+            self._record(step, seconds, started)
 
-    def _record(self, step: str, answer: Answer, started: float) -> None:
-        seconds = time.perf_counter() - started
-        answer.seconds[step] = round(seconds, 6)
-        self._metrics.steps.labels(step).observe(seconds)
+    def _record(self, step: str, seconds: dict[str, float], started: float) -> None:
+        taken = time.perf_counter() - started
+        seconds[step] = round(taken, 6)
+        self._metrics.steps.labels(step).observe(taken)
+
+
+class _Run(Job):
+    """One request's part in a run of the model."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[_Run]], None],
+        method: Method,
+        prepared: Any,
+        exchange: Exchange,
+        emit: Emit | None,
+    ) -> None:
+        # Jobs of one lane are all of this class.
+        super().__init__(cast("Callable[[Sequence[Job]], None]", run), lane=method.lane(prepared), items=exchange.items)
+        self.infer = method.infer
+        self.asked = method.bind(prepared, self.is_cancelled, emit)
+        self.exchange = exchange
 
 
 def _too_many() -> RequestError:
-    return RequestError(
-        "The queue is full", status=429, code="queue_full", headers=(("retry-after", "1"),)
-    )
+    return RequestError("The queue is full", status=429, code="queue_full", headers=(("retry-after", "1"),))

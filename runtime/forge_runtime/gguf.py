@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from forge_runtime.error import LoadError
 
-__all__ = ["Header", "read_header"]
+__all__ = ["ChatFields", "Header", "read_chat_fields", "read_header"]
 
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
@@ -25,11 +26,28 @@ MAX_NAME: Final = 64
 MAX_DIMENSIONS: Final = 4
 MAX_DEPTH: Final = 2
 DEFAULT_ALIGNMENT: Final = 32
+MAX_TEMPLATE: Final = 2**18
+MAX_TOKEN: Final = 256
 
 SIZES: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 UINT32: Final = 4
+BOOL: Final = 7
 STRING: Final = 8
 ARRAY: Final = 9
+
+TEMPLATE: Final = "tokenizer.chat_template"
+TOKENS: Final = "tokenizer.ggml.tokens"
+TOKENIZER: Final = "tokenizer.ggml.model"
+SPLIT: Final = "tokenizer.ggml.pre"
+ADDS_BOS: Final = "tokenizer.ggml.add_bos_token"
+TOKEN_IDS: Final = {name: f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos")}
+WANTED: Final = frozenset({TEMPLATE, TOKENS, TOKENIZER, SPLIT, ADDS_BOS, *TOKEN_IDS.values()})
+BOS_SPLITS: Final = frozenset(
+    {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken", "chameleon"}
+)
+"""Pre-tokenizers of byte-pair vocabularies that llama.cpp adds a BOS token to where a file does not say."""
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +60,34 @@ class Header:
     keys: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChatFields:
+    """What a file says of conversations."""
+
+    template: str | None
+    """In Jinja's language."""
+    bos_token: str = ""
+    eos_token: str = ""
+    adds_bos: bool = False
+    """Whether llama.cpp puts a BOS token before every text."""
+
+
 def read_header(path: Path) -> Header:
     """Read the header; raise LoadError for what is no whole GGUF file."""
+    return _read(path, lambda reader: reader.header())
+
+
+def read_chat_fields(path: Path) -> ChatFields:
+    """Read what a conversation needs; raise LoadError as `read_header` does, and for a template without measure."""
+    return _read(path, lambda reader: reader.chat_fields())
+
+
+def _read(path: Path, take: Callable[[_Reader], Value]) -> Value:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data).header()
+            return take(_Reader(data))
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        raise LoadError(f"{path}: Not a GGUF file: {error}") from error
+        raise LoadError(f"{path}: Not a GGUF file that can be served: {error}") from error
 
 
 class _Reader:
@@ -56,6 +95,8 @@ class _Reader:
         self._data = data
         self._size = len(data)
         self._at = 0
+        self._places: dict[str, tuple[int, int]] = {}
+        """Key -> the type of its value, and where that begins."""
 
     def header(self) -> Header:
         if self._bytes(4) != MAGIC:
@@ -70,6 +111,8 @@ class _Reader:
             key = self._text(MAX_KEY)
             kind, start = self._number(4), self._at
             self._skip_value(kind)
+            if key in WANTED:
+                self._places[key] = kind, start
             if key == "general.architecture" and kind == STRING:
                 architecture = self._data[start + 8 : self._at].decode("utf-8", "replace")
             if key == "general.alignment" and kind == UINT32:
@@ -80,6 +123,47 @@ class _Reader:
             raise ValueError(f"Alignment {alignment} is no power of two")
         self._tensors(tensors, alignment)
         return Header(version, architecture, tensors, keys)
+
+    def chat_fields(self) -> ChatFields:
+        self.header()
+        template = self._string(TEMPLATE, MAX_TEMPLATE)
+        adds_bos = bool(self._bytes(1)[0]) if self._find(ADDS_BOS, BOOL) else self._adds_bos_untold()
+        return ChatFields(template, self._token("bos"), self._token("eos"), adds_bos)
+
+    def _adds_bos_untold(self) -> bool:
+        tokenizer = self._string(TOKENIZER, MAX_NAME)
+        return tokenizer == "llama" or (tokenizer == "gpt2" and self._string(SPLIT, MAX_NAME) in BOS_SPLITS)
+
+    def _find(self, key: str, kind: int) -> bool:
+        """Go to where the value of a key begins."""
+        found, start = self._places.get(key, (kind, -1))
+        if found != kind:
+            raise ValueError(f"`{key}` is of type {found}, not {kind}")
+        if start >= 0:
+            self._at = start
+        return start >= 0
+
+    def _string(self, key: str, limit: int) -> str | None:
+        if not self._find(key, STRING):
+            return None
+        size = self._number(8)
+        if size > limit:
+            raise ValueError(f"`{key}` has {size} bytes, at most {limit} are read")
+        return self._bytes(size).decode("utf-8")
+
+    def _token(self, name: str) -> str:
+        """Return the text of a special token; empty where the file has none."""
+        if not self._find(TOKEN_IDS[name], UINT32):
+            return ""
+        number = self._number(4)
+        if not self._find(TOKENS, ARRAY):
+            return ""
+        inner, count = self._number(4), self._number(8)
+        if inner != STRING or number >= count:
+            return ""
+        for _ in range(number):
+            self._skip(self._number(8))
+        return self._text(MAX_TOKEN)
 
     def _tensors(self, count: int, alignment: int) -> None:
         furthest, name = -1, ""

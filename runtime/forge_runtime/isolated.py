@@ -1,14 +1,16 @@
-"""A text backend in a process of its own, so that its crash is one failed request and not the server's end.
+"""A backend in a process of its own, so that its crash is one failed request and not the server's end.
 
 The two ends exchange pickled tuples over a socket pair that nobody else holds. A call is answered by
 ("done", value), ("refused", RequestError), ("unloadable", text) or ("failed", text); while it runs, the
-parent may send ("cancel",). The child ends when the socket does, so it never outlives the server.
+child may send ("emit", index, text) and the parent ("cancel", index). The child ends when the socket
+does, so it never outlives the server.
 
     python3 -m forge_runtime.isolated DESCRIPTOR MODULE
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -18,22 +20,28 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from forge_runtime import log
-from forge_runtime.backend import Generation, TextBackend
+from forge_runtime.backend import Backend, Outcome, Progress, Prompt, TensorSpec
 from forge_runtime.config import ModelConfig, Params
 from forge_runtime.error import BackendLost, LoadError, RequestError, ServingError
-from forge_runtime.request import Sampling
 
-__all__ = ["IsolatedBackend"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["IsolatedBackend", "IsolatedTensors", "IsolatedText"]
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.01
 END_S = 5.0
+FIRST_TO_GO = "1000"
+"""Where memory runs out, the kernel ends the model's process and not the server's."""
 
 
 class IsolatedBackend:
@@ -68,20 +76,17 @@ class IsolatedBackend:
         """The process that holds the model."""
         return self._loaded().process.pid
 
-    def generate(
-        self, prompts: Sequence[str], sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> Sequence[Generation]:
-        """Continue each prompt there; raise BackendLost where that ended the process."""
-        results: Sequence[Generation] = self._loaded().call(
-            "generate", tuple(prompts), sampling, cancelled=cancelled
-        )
-        return results
-
     def watch(self, lost: Callable[[str], None]) -> None:
         """Call `lost` when a process with a loaded model ends on its own."""
         self._lost = lost
         if self._child is not None:
             self._child.watch(lost)
+
+    def kill(self, reason: str) -> None:
+        """End the process as if it had ended on its own."""
+        child = self._child
+        if child is not None:
+            child.kill(reason)
 
     def close(self) -> None:
         """End the process."""
@@ -93,6 +98,29 @@ class IsolatedBackend:
         if self._child is None:
             raise BackendLost("The backend has no process")
         return self._child
+
+
+class IsolatedText(IsolatedBackend):
+    """Stands in for a TextBackend."""
+
+    def generate(self, prompts: Sequence[Prompt], progress: Progress) -> Sequence[Outcome]:
+        """Continue each prompt there; raise BackendLost where that ended the process."""
+        outcomes: Sequence[Outcome] = self._loaded().call("generate", tuple(prompts), progress=progress)
+        return outcomes
+
+
+class IsolatedTensors(IsolatedBackend):
+    """Stands in for a TensorBackend."""
+
+    def signature(self) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """Name what goes in and what comes out."""
+        specs: tuple[Sequence[TensorSpec], Sequence[TensorSpec]] = self._loaded().call("signature")
+        return specs
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run the model there; raise BackendLost where that ended the process."""
+        outputs: Mapping[str, NDArray[Any]] = self._loaded().call("run", dict(inputs))
+        return outputs
 
 
 class _Child:
@@ -116,20 +144,16 @@ class _Child:
         self._lost: Callable[[str], None] | None = None
         self._ended = threading.Event()
         self._expected = False
+        self._killed = ""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="backend log", daemon=True)
         self._thread.start()
 
-    def call(self, *message: object, cancelled: Callable[[], bool] = lambda: False) -> Any:
+    def call(self, name: str, *values: object, progress: Progress | None = None) -> Any:
         """Send a call, wait for its answer."""
-        told = False
         try:
-            self._connection.send(message)
-            while not self._connection.poll(POLL_S):
-                if not told and cancelled():
-                    self._connection.send(("cancel",))
-                    told = True
-            kind, value = self._connection.recv()
+            self._connection.send((name, *values))
+            kind, value = self._wait(progress, len(values[0]) if progress else 0)  # type: ignore[arg-type]
         except (EOFError, OSError):
             # Its end is reported before this call's is: no later call may run before the restart.
             self._thread.join()
@@ -142,6 +166,23 @@ class _Child:
             raise ServingError(value)
         return value
 
+    def _wait(self, progress: Progress | None, count: int) -> tuple[str, Any]:
+        waited_for = set(range(count))
+        due = time.monotonic() + POLL_S
+        while True:
+            if self._connection.poll(POLL_S):
+                kind, *values = self._connection.recv()
+                if kind != "emit":
+                    return kind, values[0]
+                if progress is not None:
+                    progress.emit(*values)
+            # Also while texts come without a pause.
+            if progress is not None and time.monotonic() >= due:
+                due = time.monotonic() + POLL_S
+                for index in [index for index in waited_for if progress.cancelled(index)]:
+                    waited_for.remove(index)
+                    self._connection.send(("cancel", index))
+
     def watch(self, lost: Callable[[str], None]) -> None:
         """Call `lost` when the process ends, or now if it has."""
         with self._lock:
@@ -149,6 +190,11 @@ class _Child:
             gone = self._ended.is_set() and not self._expected
         if gone:
             lost(self._reason())
+
+    def kill(self, reason: str) -> None:
+        """End the process at once, and give that as the reason."""
+        self._killed = reason
+        self.process.kill()
 
     def end(self) -> None:
         """End the process, by force where it does not."""
@@ -177,6 +223,8 @@ class _Child:
             lost(self._reason())
 
     def _reason(self) -> str:
+        if self._killed:
+            return self._killed
         code = self.process.returncode
         if code is not None and code < 0:
             return f"The backend's process was ended by {signal.Signals(-code).name}"
@@ -189,18 +237,17 @@ def main(argv: Sequence[str]) -> None:
     # The server drains on these; it ends this process by closing the socket.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    connection = Connection(int(argv[0]))
-    calls: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-    cancelled = threading.Event()
-    threading.Thread(target=_receive, args=(connection, calls, cancelled), daemon=True).start()
-    backend: TextBackend | None = None
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    server = _Server(Connection(int(argv[0])))
+    backend: Backend | None = None
     while True:
-        name, *values = calls.get()
+        name, *values = server.calls.get()
         try:
             if backend is None:
                 backend = importlib.import_module(argv[1]).create()
             if name == "generate":
-                values.append(cancelled.is_set)
+                values.append(server)
             answer = ("done", getattr(backend, name)(*values))
         except RequestError as error:
             answer = ("refused", error)
@@ -209,23 +256,40 @@ def main(argv: Sequence[str]) -> None:
         except Exception as error:
             log.event(logger, logging.ERROR, f"Backend failed: {error!r}", error=error)
             answer = ("failed", f"{type(error).__name__}: {error}")
-        connection.send(answer)
+        server.send(answer)
 
 
-def _receive(
-    connection: Connection, calls: queue.SimpleQueue[tuple[Any, ...]], cancelled: threading.Event
-) -> None:
-    while True:
-        try:
-            message = connection.recv()
-        except (EOFError, OSError):
-            # The server is gone; a call of the library cannot be interrupted.
-            os._exit(0)
-        if message == ("cancel",):
-            cancelled.set()
-        else:
-            cancelled.clear()
-            calls.put(message)
+class _Server:
+    """The child's end of the socket; the Progress of the call that runs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.calls: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._connection = connection
+        self._cancelled: set[int] = set()
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        self._connection.send(message)
+
+    def cancelled(self, index: int) -> bool:
+        return index in self._cancelled
+
+    def emit(self, index: int, text: str) -> None:
+        self.send(("emit", index, text))
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                # The server is gone; a call of the library cannot be interrupted.
+                os._exit(0)
+            if message[0] == "cancel":
+                self._cancelled.add(message[1])
+            else:
+                # What is cancelled after its call has ended is of no later one.
+                self._cancelled = set()
+                self.calls.put(message)
 
 
 if __name__ == "__main__":

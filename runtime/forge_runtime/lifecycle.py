@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from forge_runtime.backend import Backend
 from forge_runtime.config import Config
-from forge_runtime.error import LoadError
+from forge_runtime.error import LoadError, RequestError
 
-__all__ = ["HOOKS", "AnyLifecycle", "Lifecycle"]
+__all__ = ["HOOKS", "AnyLifecycle", "Lifecycle", "merges_requests"]
 
-HOOKS = ("load", "warm_up", "decode", "preprocess", "infer", "postprocess", "encode")
+HOOKS = ("load", "warm_up", "decode", "preprocess", "infer", "infer_batch", "postprocess", "encode")
 
 Asked = TypeVar("Asked")
 Results = TypeVar("Results")
@@ -22,9 +23,9 @@ class Lifecycle(Generic[Asked, Results]):
 
     `load` and `warm_up` run at the start, and again where the backend was lost. A request then goes
     through `decode`, `preprocess`, `infer`, `postprocess` and `encode`, each given what the one before
-    returned. All run in the model's thread, one at a time, but `decode`, which runs in a thread of
-    its own, so that a bad request is refused while the model is busy: it must not
-    touch the model. A hook raises RequestError for what is the client's fault.
+    returned. `load`, `warm_up`, `infer` and `infer_batch` run in the model's thread, the others in one of their own,
+    so that one request is prepared while another runs: they must not touch the model.
+    A hook raises RequestError for what is the client's fault.
     """
 
     needs: ClassVar[type] = Backend
@@ -54,8 +55,16 @@ class Lifecycle(Generic[Asked, Results]):
         return request
 
     def infer(self, request: Asked) -> Results:
-        """Run the model."""
+        """Run the model for one request."""
         raise NotImplementedError
+
+    def infer_batch(self, requests: Sequence[Asked]) -> Sequence[Results | RequestError]:
+        """Run the model for several requests that came at about the same time; an outcome for each."""
+        return [self._outcome(request) for request in requests]
+
+    def count(self, request: Asked) -> int:
+        """Say how many items a request brings; a batch takes `batch_size` of them."""
+        return 1
 
     def postprocess(self, request: Asked, results: Results) -> object:
         """Turn results into the answer; `request` is what `decode` returned."""
@@ -65,6 +74,12 @@ class Lifecycle(Generic[Asked, Results]):
         """Turn the answer into the bytes of the response."""
         return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
+    def _outcome(self, request: Asked) -> Results | RequestError:
+        try:
+            return self.infer(request)
+        except RequestError as error:
+            return error
+
     @property
     def batch_size(self) -> int:
         """How many items the model runs at a time: one, in latency mode."""
@@ -73,3 +88,13 @@ class Lifecycle(Generic[Asked, Results]):
 
 AnyLifecycle = Lifecycle[Any, Any]
 """A service, for those who do not look into its requests."""
+
+
+def merges_requests(kind: type[AnyLifecycle]) -> bool:
+    """Say whether requests may share a run: not where a subclass has overridden `infer` alone."""
+    for each in kind.__mro__:
+        if "infer_batch" in vars(each):
+            return each is not Lifecycle
+        if "infer" in vars(each):
+            return False
+    return False

@@ -5,22 +5,43 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TextIO
 
-__all__ = ["configure", "event", "relay"]
+__all__ = ["Tail", "configure", "event", "relay"]
 
 FIELDS = "forge_fields"
+TAIL = 2000
+LONGEST = 4096
 
 
-def configure(stream: TextIO | None = None) -> None:
-    """Send everything that is logged, warnings included, to one stream."""
+class Tail(logging.Handler):
+    """Keeps the last lines, each cut to a length."""
+
+    def __init__(self, size: int = TAIL) -> None:
+        super().__init__()
+        self.size = size
+        self._lines: deque[str] = deque(maxlen=size)
+        self.setFormatter(JsonFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self._lines.append(self.format(record)[:LONGEST])
+
+    def last(self, count: int) -> Sequence[str]:
+        """Return the last of them, oldest first."""
+        return list(self._lines)[-count:]
+
+
+def configure(stream: TextIO | None = None, *, tail: Tail | None = None, debug: bool = False) -> None:
+    """Send everything that is logged, warnings included, to one stream and to `tail`."""
     target = logging.StreamHandler(stream or sys.stderr)
     target.setFormatter(JsonFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [target]
-    root.setLevel(logging.INFO)
+    root.handlers[:] = [target] if tail is None else [target, tail]
+    root.setLevel(logging.DEBUG if debug else logging.INFO)
     logging.captureWarnings(True)
     # An error that cannot be written must not reach the request that was logged.
     logging.raiseExceptions = False

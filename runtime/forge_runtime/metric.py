@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -14,7 +12,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from forge_runtime.backend import Generation
+from forge_runtime.record import Record
 
 __all__ = ["Metrics"]
 
@@ -38,6 +36,8 @@ BUCKETS = (
     120,
     300,
 )
+ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+ABANDONED = (499, 504)
 
 
 class Metrics:
@@ -49,35 +49,43 @@ class Metrics:
         registry = CollectorRegistry()
         self._registry = registry
         ProcessCollector(registry=registry)
-        self.requests = Counter(
-            "forge_requests", "Requests answered", ["path", "status"], registry=registry
-        )
-        self.steps = Histogram(
-            "forge_step_seconds", "Time of each step", ["step"], buckets=BUCKETS, registry=registry
-        )
+        self.requests = Counter("forge_requests", "Requests answered", ["path", "status"], registry=registry)
+        self.steps = Histogram("forge_step_seconds", "Time of each step", ["step"], buckets=BUCKETS, registry=registry)
         self.prompt_tokens = Counter("forge_prompt_tokens", "Tokens of prompts", registry=registry)
-        self.generated_tokens = Counter(
-            "forge_generated_tokens", "Tokens generated", registry=registry
-        )
-        self.in_flight = Gauge(
-            "forge_requests_in_flight", "Inference requests not yet answered", registry=registry
-        )
-        self.queued = Gauge(
-            "forge_queue_depth", "Requests that wait for the model", registry=registry
-        )
+        self.generated_tokens = Counter("forge_generated_tokens", "Tokens generated", registry=registry)
+        self.in_flight = Gauge("forge_requests_in_flight", "Inference requests not yet answered", registry=registry)
+        self.queued = Gauge("forge_queue_depth", "Requests that wait for the model", registry=registry)
         self.restarts = Counter(
             "forge_backend_restarts", "Times that a lost backend was loaded again", registry=registry
         )
-        self.ready = Gauge(
-            "forge_ready", "1 when the model is loaded and requests are taken", registry=registry
+        self.batches = Histogram(
+            "forge_batch_items", "Items that were run together", buckets=ITEM_BUCKETS, registry=registry
         )
+        self.seconds = Histogram(
+            "forge_request_seconds", "Time of a request that was answered", ["path"], buckets=BUCKETS, registry=registry
+        )
+        self.first_token = Histogram(
+            "forge_first_token_seconds", "Time to the first text of a stream", buckets=BUCKETS, registry=registry
+        )
+        self.cancelled = Counter(
+            "forge_requests_cancelled", "Requests whose client left or whose time was over", registry=registry
+        )
+        self.connections_refused = Counter(
+            "forge_connections_refused",
+            "Connections and requests refused before any endpoint",
+            ["status"],
+            registry=registry,
+        )
+        self.ready = Gauge("forge_ready", "1 when the model is loaded and requests are taken", registry=registry)
 
-    def count_tokens(self, results: Iterable[object]) -> None:
-        """Add up the tokens of what `infer` returned; a handler may return something else."""
-        for result in results:
-            if isinstance(result, Generation):
-                self.prompt_tokens.inc(result.prompt_tokens)
-                self.generated_tokens.inc(result.generated_tokens)
+    def add(self, record: Record) -> None:
+        """Count a finished request."""
+        if record.status < 400:
+            self.seconds.labels(record.path).observe(record.seconds)
+        if record.status in ABANDONED:
+            self.cancelled.inc()
+        if record.first_token_seconds is not None:
+            self.first_token.observe(record.first_token_seconds)
 
     def expose(self) -> bytes:
         """Return the text format."""

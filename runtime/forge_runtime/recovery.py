@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from forge_runtime import log
 from forge_runtime.worker import Job, Worker
@@ -29,11 +29,13 @@ class Recovery:
         self,
         worker: Worker,
         load: Callable[[], None],
+        began: Callable[[], None],
         done: Callable[[bool], None],
         give_up: Callable[[], None],
     ) -> None:
         self._worker = worker
         self._load = load
+        self._began = began
         self._done = done
         self._give_up = give_up
         self._lock = threading.Lock()
@@ -46,12 +48,13 @@ class Recovery:
         """Reload as soon as the model's thread is free; from any thread."""
         with self._lock:
             self._lost_again = True
+            self._began()
             if self._running:
                 return
             self._running = True
         self._worker.interpose(Job(self._run))
 
-    def _run(self, job: Job) -> bytes:
+    def _run(self, jobs: Sequence[Job]) -> None:
         if time.monotonic() - self._since > CALM_S:
             self._losses = 0
         failures = 0
@@ -67,11 +70,11 @@ class Recovery:
                     continue
                 self._done(False)
                 self._give_up()
-                return b""
+                break
             if self._finish():
                 log.event(logger, logging.INFO, "Ready again", {"losses": self._losses})
                 break
-        return b""
+        jobs[0].future.set_result(None)
 
     def _delay(self) -> float:
         return min(FIRST_DELAY_S * 2 ** (self._losses - 1), MAX_DELAY_S) if self._losses else 0.0
@@ -83,5 +86,6 @@ class Recovery:
                 return False
             self._running = False
             self._since = time.monotonic()
-        self._done(True)
+            # Under the lock: a loss that comes now must find it said, or it would be unsaid.
+            self._done(True)
         return True

@@ -28,6 +28,8 @@ class Sampling:
     top_p: float = 1.0
     do_sample: bool = False
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    """Texts at which generation ends; what ends it is not returned."""
 
     @property
     def is_greedy(self) -> bool:
@@ -55,6 +57,8 @@ class Request(Awaited):
     sampling: Sampling
     details: bool = False
     """Whether tokens are returned with each text."""
+    emit: Callable[[int, str], None] | None = field(default=None, compare=False, kw_only=True)
+    """Takes each prompt's text as it comes, where somebody reads along; called in the model's thread."""
 
 
 def parse(body: bytes, content_type: str, params: Params) -> Request:

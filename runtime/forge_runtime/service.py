@@ -18,13 +18,19 @@ from collections.abc import Callable, Generator
 import uvicorn
 
 from forge_runtime import log
-from forge_runtime.app import App
 from forge_runtime.backend import Backend, open_backend
 from forge_runtime.config import Config
 from forge_runtime.engine import Engine, State
+from forge_runtime.exchange import Limits
+from forge_runtime.http.app import App
+from forge_runtime.http.endpoint import Endpoints, InferEndpoint
+from forge_runtime.http.legacy import LegacyEndpoints
+from forge_runtime.http.visit import Visits
+from forge_runtime.journal import Journal, Shape
 from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.metric import Metrics
 from forge_runtime.server import BaseServer
+from forge_runtime.worker import Batching
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "Service"]
 
@@ -50,6 +56,7 @@ class Service:
         *,
         handler: type[AnyLifecycle] = BaseServer,
         backend: Callable[[], Backend] | None = None,
+        tail: log.Tail | None = None,
     ) -> None:
         self._config = config
         self._socket: socket.socket | None = None
@@ -58,19 +65,24 @@ class Service:
         self._hurry = False
         self._backend = backend or (lambda: open_backend(config.backend))
         metrics = Metrics()
-        # Both are made in the model's thread: importing torch takes seconds.
-        self._engine = Engine(
-            lambda: handler(config, self._backend()), config.server.queue_size, metrics
-        )
-        self._app = App(self._engine, config, metrics)
+        limits = Limits(config.server.queue_size, config.server.max_items, config.server.hang_s)
+        # Both are made in the model's thread: starting a process takes a while.
+        self._engine = Engine(lambda: handler(config, self._backend()), metrics, limits, _batching(config))
+        journal = Journal(config.server.metrics_list_size)
+        self._visits = Visits(config.server, [metrics, journal])
+        metrics.in_flight.set_function(lambda: float(len(self._visits)))
+        shape: Shape = "cecaiserve" if issubclass(handler, BaseServer) else "tf2aif"
+        endpoints: list[Endpoints] = [
+            InferEndpoint(self._engine, self._visits),
+            LegacyEndpoints(self._engine, config, journal, shape, tail or log.Tail(), self.stop),
+        ]
+        self._app = App(self._engine, config, metrics, endpoints)
 
     def bind(self) -> tuple[str, int]:
         """Open the port; return the address, with the port that was given for 0."""
         server = self._config.server
         family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-        self._socket = socket.create_server(
-            (server.host, server.port), family=family, backlog=BACKLOG
-        )
+        self._socket = socket.create_server((server.host, server.port), family=family, backlog=BACKLOG)
         address = self._socket.getsockname()
         return str(address[0]), int(address[1])
 
@@ -111,7 +123,7 @@ class Service:
             "platform": self._config.platform,
         }
         log.event(logger, logging.INFO, "Listening", fields)
-        self._engine.start(self.stop)
+        self._engine.start(self._app.load, self.stop)
         while not self._stopping and not serving.done():
             await asyncio.sleep(POLL_S)
         failed = self._engine.state is State.FAILED
@@ -123,16 +135,14 @@ class Service:
 
     async def _drain(self) -> None:
         self._engine.drain()
-        log.event(logger, logging.INFO, "Draining", {"in_flight": self._app.in_flight})
+        log.event(logger, logging.INFO, "Draining", {"in_flight": len(self._visits)})
         loop = asyncio.get_running_loop()
         end = loop.time() + self._config.server.drain_s
-        while self._app.in_flight and not self._hurry and loop.time() < end:
+        while len(self._visits) and not self._hurry and loop.time() < end:
             await asyncio.sleep(POLL_S)
-        if self._app.in_flight:
-            log.event(
-                logger, logging.WARNING, "Not drained in time", {"in_flight": self._app.in_flight}
-            )
-            self._app.abort()
+        if len(self._visits):
+            log.event(logger, logging.WARNING, "Not drained in time", {"in_flight": len(self._visits)})
+            self._visits.abort()
 
     def _uvicorn(self) -> uvicorn.Config:
         return uvicorn.Config(
@@ -149,6 +159,12 @@ class Service:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=FLUSH_S,
         )
+
+
+def _batching(config: Config) -> Batching:
+    if config.server.mode == "latency" or config.params.batch_size == 1:
+        return Batching()
+    return Batching(config.params.batch_size, config.params.batch_wait_ms / 1000)
 
 
 class _Server(uvicorn.Server):

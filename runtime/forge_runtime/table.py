@@ -33,8 +33,9 @@ def parse_json(text: str) -> object:
 class Table:
     """One JSON object; readers take a value, or its default, and note what is wrong.
 
-    A reader that is given `env` lets that variable, where it is set, stand before the
-    object's own value. Both are checked: a wrong value is never hidden by a right one.
+    Where there is an environment, a variable stands before the object's own value: the one that a reader
+    is given as `env`, and before that `FORGE_<PLACE>_<KEY>`. All are checked: a wrong value is never
+    hidden by a right one.
     """
 
     def __init__(
@@ -44,8 +45,11 @@ class Table:
         place: str = "",
         faults: list[Fault],
         environ: Mapping[str, str] | None = None,
+        variables: set[str] | None = None,
     ) -> None:
         self.faults = faults
+        self.variables: set[str] = set() if variables is None else variables
+        """Names of all variables that a reader has looked for."""
         self._place = place
         self._environ = environ or {}
         self._known: list[str] = []
@@ -71,6 +75,7 @@ class Table:
             place=self._path(key),
             faults=self.faults,
             environ=self._environ,
+            variables=self.variables,
         )
 
     def text(self, key: str, default: Default, *, env: str | None = None) -> str | Default:
@@ -83,9 +88,7 @@ class Table:
 
         return self._read(key, default, check, env, str)
 
-    def choice(
-        self, key: str, default: Value, choices: Mapping[str, Value], *, env: str | None = None
-    ) -> Value:
+    def choice(self, key: str, default: Value, choices: Mapping[str, Value], *, env: str | None = None) -> Value:
         """Read one of the names in `choices`."""
 
         def check(value: object) -> Value:
@@ -111,11 +114,7 @@ class Table:
         """Read a whole number between two bounds, both allowed."""
 
         def check(value: object) -> int:
-            if (
-                isinstance(value, int)
-                and not isinstance(value, bool)
-                and minimum <= value <= maximum
-            ):
+            if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
                 return value
             raise ValueError(f"a whole number from {minimum} to {maximum}")
 
@@ -127,11 +126,7 @@ class Table:
         """Read a finite number between two bounds, both allowed."""
 
         def check(value: object) -> float:
-            if (
-                isinstance(value, (int, float))
-                and not isinstance(value, bool)
-                and minimum <= value <= maximum
-            ):
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and minimum <= value <= maximum:
                 return float(value)
             raise ValueError(f"a number from {minimum:g} to {maximum:g}")
 
@@ -148,11 +143,7 @@ class Table:
         for key in self._values:
             if key not in self._known:
                 near = difflib.get_close_matches(key, self._known, n=1)
-                hint = (
-                    f"; did you mean `{near[0]}`?"
-                    if near
-                    else f"; known are [{', '.join(self._known)}]"
-                )
+                hint = f"; did you mean `{near[0]}`?" if near else f"; known are [{', '.join(self._known)}]"
                 self._note(self._path(key), f"Unknown key{hint}")
 
     def _read(
@@ -167,10 +158,18 @@ class Table:
         found: Value | Default = default
         if key in self._values:
             found = self._checked(self._path(key), self._values[key], check, default)
-        if env is not None and env in self._environ:
-            text = self._environ[env]
-            found = self._checked(env, from_text(text), check, default, shown=text)
+        for name in (env, self._variable(key)):
+            if name is not None and name in self._environ:
+                text = self._environ[name]
+                found = self._checked(name, from_text(text), check, default, shown=text)
         return found
+
+    def _variable(self, key: str) -> str | None:
+        if not self._place:
+            return None
+        name = f"FORGE_{self._place}_{key}".replace(".", "_").upper()
+        self.variables.add(name)
+        return name
 
     def _checked(
         self,

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge_runtime.backend import TensorBackend, TensorSpec
-from forge_runtime.error import LoadError
+from forge_runtime.error import LoadError, RequestError
 from forge_runtime.lifecycle import Lifecycle
 from forge_runtime.picture import Limits, decode_picture, split_body
 from forge_runtime.request import Awaited
+from forge_runtime.tensor import TensorRequest, infer_batch
 
 __all__ = ["ImageClassifier", "Pictures"]
 
@@ -55,13 +56,15 @@ class ImageClassifier(Lifecycle[Pictures, NDArray[Any]]):
         inputs, outputs = self.backend.signature()
         if len(inputs) != 1 or not outputs:
             raise LoadError(f"A classifier of pictures has one input, this model has {len(inputs)}")
-        self._input, self._output = inputs[0], outputs[0]
+        self._input = inputs[0]
+        # Whatever its graph says of the first dimension, a classifier gives a row for each picture.
+        self._output = replace(outputs[0], shape=(self._input.shape[:1] + outputs[0].shape[1:]))
         self._channels_first = _channels_first(self._input)
         height, width = self._input.shape[2:] if self._channels_first else self._input.shape[1:3]
         if height is None or width is None:
             raise LoadError(f"`{self._input.name}` has no fixed height and width")
         self._size = (width, height)
-        self._names = self._read_labels(self._output.shape[-1] if self._output.shape else None)
+        self._names = self._read_labels(self._output.shape[-1] if len(self._output.shape) > 1 else None)
 
     def warm_up(self) -> None:
         """Run one batch of black pictures."""
@@ -93,18 +96,27 @@ class ImageClassifier(Lifecycle[Pictures, NDArray[Any]]):
         return Pictures(request.names, pixels, cancelled=request.cancelled)
 
     def infer(self, request: Pictures) -> NDArray[Any]:
-        """Run the model on a batch at a time; return a row of logits for each picture."""
-        fixed = self._input.shape[0]
-        size = 1 if self.config.server.mode == "latency" else fixed or self.batch_size
-        rows: list[NDArray[Any]] = []
-        for start in range(0, len(request.pixels), size):
-            if request.cancelled():
-                break
-            chunk = request.pixels[start : start + size]
-            padded = _pad(chunk, fixed) if fixed else chunk
-            outputs = self.backend.run({self._input.name: padded})
-            rows.append(outputs[self._output.name][: len(chunk)])
-        return np.concatenate(rows) if rows else np.zeros((0, len(self._names or ())))
+        """Run the model for one request; return a row of logits for each picture."""
+        (outcome,) = self.infer_batch([request])
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return outcome
+
+    def infer_batch(self, requests: Sequence[Pictures]) -> Sequence[NDArray[Any] | RequestError]:
+        """Run the pictures of all requests, a batch at a time, and in latency mode one picture."""
+        name = self._output.name
+        asked = [
+            TensorRequest({self._input.name: each.pixels}, (name,), len(each.pixels), cancelled=each.cancelled)
+            for each in requests
+        ]
+        fill = self.config.server.mode == "throughput"
+        signature = ([self._input], [self._output])
+        outcomes = infer_batch(self.backend, signature, asked, self.batch_size, fill=fill)
+        return [outcome if isinstance(outcome, RequestError) else outcome[name] for outcome in outcomes]
+
+    def count(self, request: Pictures) -> int:
+        """Count the pictures."""
+        return len(request.pixels)
 
     def postprocess(self, request: Pictures, results: NDArray[Any]) -> object:
         """Pair each picture's name with its likeliest classes."""
@@ -142,10 +154,3 @@ def _channels_first(spec: TensorSpec) -> bool:
     if len(spec.shape) == 4 and CHANNELS in (spec.shape[1], spec.shape[3]):
         return spec.shape[1] == CHANNELS
     raise LoadError(f"`{spec.name}` of shape {list(spec.shape)} takes no pictures of {CHANNELS} channels")
-
-
-def _pad(chunk: NDArray[Any], size: int) -> NDArray[Any]:
-    missing = size - len(chunk)
-    if not missing:
-        return chunk
-    return np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])

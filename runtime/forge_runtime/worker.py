@@ -1,30 +1,48 @@
 """The one thread that touches the model, and the bounded queue before it.
 
-A thread cannot be killed, so a job that nobody waits for any more runs to its end, or
-until it looks at `cancelled`; what waits behind it waits. Two jobs never overlap on
-one device.
+Jobs are run in the order in which they came; one that may share a run takes others along that would
+otherwise wait. A thread cannot be killed, so a run that nobody waits for any more goes on to its end, or
+until it looks at `is_cancelled`; what waits behind it waits. Two runs never overlap on one device.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Job", "QueueFullError", "Worker"]
+__all__ = ["Batching", "Job", "QueueFullError", "Worker"]
 
 
 class QueueFullError(Exception):
     """As many jobs wait as may."""
 
 
-class Job:
-    """One call for the model's thread."""
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How much is run together."""
 
-    def __init__(self, call: Callable[[Job], bytes]) -> None:
-        self.call = call
-        self.future: Future[bytes] = Future()
+    items: int = 1
+    """Of all jobs in one run; a job with more runs alone."""
+    wait_s: float = 0.0
+    """For others to come, counted from when the first was queued."""
+
+
+class Job:
+    """One piece of work for the model's thread."""
+
+    def __init__(self, run: Callable[[Sequence[Job]], None], *, lane: Hashable = None, items: int = 1) -> None:
+        self.run = run
+        """Takes all jobs of a batch, this one first, and settles their futures."""
+        self.lane = lane
+        """Jobs with equal lanes may share a run; None runs alone."""
+        self.items = items
+        self.future: Future[Any] = Future()
+        self.queued = time.perf_counter()
         self._cancelled = threading.Event()
 
     def is_cancelled(self) -> bool:
@@ -38,13 +56,16 @@ class Job:
 
 
 class Worker:
-    """Runs jobs one after the other, in the order in which they came."""
+    """Runs jobs, at most one batch of them at a time."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, batching: Batching = Batching()) -> None:
         self._size = size
+        self._batching = batching
         self._waiting: deque[Job] = deque()
+        self._idle: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._batches = 0
         # A daemon: a call that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._prepare: Callable[[], bool] = lambda: True
@@ -53,9 +74,9 @@ class Worker:
         return len(self._waiting)
 
     @property
-    def is_full(self) -> bool:
-        """Whether one more job would be refused."""
-        return len(self._waiting) >= self._size
+    def batches(self) -> int:
+        """How many batches were begun; those of idle time are not counted."""
+        return self._batches
 
     def start(self, prepare: Callable[[], bool]) -> None:
         """Start the thread with `prepare`; where that returns False it ends at once."""
@@ -65,9 +86,17 @@ class Worker:
     def submit(self, job: Job) -> None:
         """Put a job in the queue, or raise QueueFullError."""
         with self._changed:
-            if self._closed or self.is_full:
+            if self._closed or len(self._waiting) >= self._size:
                 raise QueueFullError
             self._waiting.append(job)
+            self._changed.notify()
+
+    def submit_idle(self, job: Job) -> None:
+        """Run a job when nothing else waits; raise QueueFullError when the worker has ended."""
+        with self._changed:
+            if self._closed:
+                raise QueueFullError
+            self._idle.append(job)
             self._changed.notify()
 
     def interpose(self, job: Job) -> None:
@@ -85,8 +114,9 @@ class Worker:
         """Take a job out of the queue; one that runs is only told."""
         job.cancel()
         with self._changed:
-            if job in self._waiting:
-                self._waiting.remove(job)
+            for queue in (self._waiting, self._idle):
+                if job in queue:
+                    queue.remove(job)
 
     def stop(self, timeout: float) -> bool:
         """Take no more jobs; return whether the thread has ended in time."""
@@ -100,21 +130,46 @@ class Worker:
     def _run(self) -> None:
         if not self._prepare():
             return
-        while (job := self._next()) is not None:
-            if job.future.set_running_or_notify_cancel():
-                self._finish(job)
-            # Else the last answer would be held until the next request.
-            del job
+        while batch := self._next():
+            live = [job for job in batch if job.future.set_running_or_notify_cancel()]
+            if live:
+                self._finish(live)
+            # Else the last answers would be held until the next request.
+            del batch, live
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, batch: Sequence[Job]) -> None:
+        error: BaseException = RuntimeError("The run settled nothing")
         try:
-            result = job.call(job)
-        except BaseException as error:
-            job.future.set_exception(error)
-        else:
-            job.future.set_result(result)
+            batch[0].run(batch)
+        except BaseException as raised:
+            error = raised
+        for job in batch:
+            if not job.future.done():
+                job.future.set_exception(error)
 
-    def _next(self) -> Job | None:
+    def _next(self) -> list[Job]:
+        """Wait for work; nothing when the worker has ended."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            return self._waiting.popleft() if self._waiting else None
+            self._changed.wait_for(lambda: self._waiting or self._idle or self._closed)
+            if not self._waiting:
+                return [] if self._closed or not self._idle else [self._idle.popleft()]
+            self._batches += 1
+            batch = [self._waiting.popleft()]
+            if batch[0].lane is not None:
+                self._fill(batch)
+            return batch
+
+    def _fill(self, batch: list[Job]) -> None:
+        """Add what fits, and wait for more while there is time."""
+        end = batch[0].queued + self._batching.wait_s
+        while True:
+            room = self._batching.items - sum(job.items for job in batch)
+            for job in [job for job in self._waiting if job.lane == batch[0].lane] if room > 0 else []:
+                if job.items <= room:
+                    self._waiting.remove(job)
+                    batch.append(job)
+                    room -= job.items
+            left = end - time.perf_counter()
+            if room <= 0 or left <= 0 or self._closed or batch[0].is_cancelled():
+                return
+            self._changed.wait(left)

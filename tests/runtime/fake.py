@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forge_runtime import BaseServer, Generation, LoadError, RequestError, Sampling
-from forge_runtime.backend import Backend
+from forge_runtime import BaseServer, Generation, LoadError, RequestError, Sampling, log
+from forge_runtime.backend import Backend, Outcome, Progress, Prompt
 from forge_runtime.config import Config, ModelConfig, Params, ServerConfig
 from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.service import Service
@@ -44,25 +44,28 @@ class FakeBackend:
     def describe(self) -> Mapping[str, str | int]:
         return {"backend": "fake"}
 
-    def generate(
-        self, prompts: Sequence[str], sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> Sequence[Generation]:
-        self.batches.append(tuple(prompts))
-        self.samplings.append(sampling)
-        for prompt in prompts:
-            if prompt.startswith("!raise"):
-                raise {
-                    "!raise": ValueError,
-                    "!raise stop": StopIteration,
-                    "!raise exit": SystemExit,
-                }[prompt]("on purpose")
-            if prompt == "!long":
-                raise RequestError("Too long", param="prompts", code="context_length_exceeded")
-            if prompt == "!wait":
-                self._wait(cancelled)
-            if prompt == "!abort":
-                os.abort()
-        return [Generation(prompt.upper(), len(prompt), 2, (1, 2), "stop") for prompt in prompts]
+    def generate(self, prompts: Sequence[Prompt], progress: Progress) -> Sequence[Outcome]:
+        self.batches.append(tuple(prompt.text for prompt in prompts))
+        self.samplings += [prompt.sampling for prompt in prompts]
+        return [self._continue(index, prompt, progress) for index, prompt in enumerate(prompts)]
+
+    def _continue(self, index: int, prompt: Prompt, progress: Progress) -> Outcome:
+        text = prompt.text
+        if text.startswith("!raise"):
+            raise {"!raise": ValueError, "!raise stop": StopIteration, "!raise exit": SystemExit}[text]("on purpose")
+        if text == "!long":
+            return RequestError("Too long", param="prompts", code="context_length_exceeded")
+        if text == "!wait":
+            self._wait(lambda: progress.cancelled(index))
+        if text == "!hang":
+            self.running.set()
+            time.sleep(3600)
+        if text == "!abort":
+            os.abort()
+        if prompt.streams:
+            for word in text.upper().split(" "):
+                progress.emit(index, word)
+        return Generation(text.upper(), len(text), 2, (1, 2), "stop")
 
     def _wait(self, cancelled: Callable[[], bool]) -> None:
         self.running.set()
@@ -75,6 +78,20 @@ class FakeBackend:
 def create() -> FakeBackend:
     """Make the backend, where this module is one: in a process of its own."""
     return FakeBackend()
+
+
+@dataclass
+class Readers:
+    """Who waits for the prompts of a batch."""
+
+    gone: set[int] = field(default_factory=set)
+    heard: list[tuple[int, str]] = field(default_factory=list)
+
+    def cancelled(self, index: int) -> bool:
+        return index in self.gone
+
+    def emit(self, index: int, text: str) -> None:
+        self.heard.append((index, text))
 
 
 @dataclass
@@ -104,7 +121,8 @@ class Client:
     """Speaks HTTP to one server, a connection for each request."""
 
     port: int
-    service: Service
+    service: Service | None = None
+    thread: threading.Thread | None = None
     status: list[int] = field(default_factory=list)
 
     def send(
@@ -136,6 +154,11 @@ class Client:
     def wait_ready(self) -> None:
         wait_for(lambda: self.get("/readyz").status == 200)
 
+    def join(self) -> None:
+        """Wait for the server's own end."""
+        assert self.thread is not None
+        self.thread.join(20)
+
     def wait_lost(self) -> None:
         wait_for(lambda: self.get("/readyz").status == 503 or self.metric("forge_backend_restarts_total") > 0)
 
@@ -159,7 +182,7 @@ def make_config(
     backend: str = "fake",
 ) -> Config:
     """Return a configuration for 127.0.0.1 and any free port."""
-    limits = {name: int(v) if isinstance(v, int) else v for name, v in (server or {}).items()}
+    limits = dict(server or {})
     return Config(
         platform="cpu_llm_trf",
         backend=backend,
@@ -176,12 +199,13 @@ def serving(
     *,
     handler: type[AnyLifecycle] = BaseServer,
     ready: bool = True,
+    tail: log.Tail | None = None,
 ) -> Iterator[Client]:
     """Run a server in a thread, and stop it in the end."""
-    service = Service(config or make_config(), handler=handler, backend=lambda: backend)
+    service = Service(config or make_config(), handler=handler, backend=lambda: backend, tail=tail)
     _, port = service.bind()
-    client = Client(port, service)
     thread = threading.Thread(target=lambda: client.status.append(service.run()))
+    client = Client(port, service, thread)
     thread.start()
     try:
         if ready:

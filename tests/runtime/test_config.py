@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from forge_runtime.config import Config, ModelConfig, Params, ServerConfig, load, parse
+from forge_runtime.config import Config, Identity, ModelConfig, Params, RedisConfig, ServerConfig
+from forge_runtime.config_file import load, parse
 from forge_runtime.error import ConfigError
 
 FULL: Mapping[str, object] = {
@@ -52,7 +53,7 @@ def test_every_value_of_the_file_is_read() -> None:
         "transformers",
         ModelConfig("tiny_gpt2", Path("/models/weights"), "safetensors"),
         ServerConfig("//tiny_gpt2:server", "handler.py", Path("/opt/forge/app"), "0.0.0.0", 3000),
-        Params(2, 128, 0.7, 0.95, False, 1, "fp32"),
+        Params(batch_size=2, max_length=128, temperature=0.7, top_p=0.95, num_threads=1, precision="fp32"),
     )
 
     assert read() == expected
@@ -74,13 +75,66 @@ def test_the_environment_beats_the_file() -> None:
     config = read(environ)
 
     assert (config.server.host, config.server.port) == ("127.0.0.1", 8080)
-    assert config.params == Params(4, 64, 0.1, 1.0, True, 2, "bf16")
+    assert config.params == Params(
+        batch_size=4, max_length=64, temperature=0.1, do_sample=True, num_threads=2, precision="bf16"
+    )
 
 
 def test_the_environment_beats_a_default() -> None:
     config = read({"BATCH_SIZE": "4"}, params={})
 
     assert config.params == Params(batch_size=4)
+
+
+def test_every_key_has_a_variable_that_beats_the_short_one() -> None:
+    config = read({"FORGE_SERVER_QUEUE_SIZE": "7", "FORGE_PARAMS_BATCH_SIZE": "8", "BATCH_SIZE": "4"})
+
+    assert (config.server.queue_size, config.params.batch_size) == (7, 8)
+
+
+def test_a_variable_that_looks_like_ours_and_is_none_is_refused() -> None:
+    assert faults({"FORGE_SERVER_QUEUESIZE": "7"}) == ["FORGE_SERVER_QUEUESIZE"]
+
+
+def test_minus_one_thread_is_the_predecessors_default() -> None:
+    assert read({"NUM_THREADS": "-1"}).params.num_threads == 0
+
+
+def test_the_predecessors_names_of_a_service_act() -> None:
+    environ = {
+        "APP_NAME": "app",
+        "NETWORK_NAME": "net",
+        "NETWORK_TYPE": "llm",
+        "FOCUS": "lat",
+        "AI_DEVICE": "CPU",
+        "NODE_NAME": "n1",
+        "SEND_METRICS": "True",
+        "REDIS_IP": "10.0.0.1",
+        "REDIS_PORT": "6380",
+        "REDIS_PASSWORD": "s3cret",
+        "METRICS_LIST_SIZE": "100",
+    }
+
+    config = read(environ)
+
+    assert config.identity == Identity("app", "net", "llm", "lat", "CPU", "n1")
+    assert config.redis == RedisConfig(True, "10.0.0.1", 6380, password="s3cret")
+    assert config.server.metrics_list_size == 100
+
+
+def test_a_secret_is_not_shown() -> None:
+    config = read({"REDIS_PASSWORD": "s3cret", "FORGE_ADMIN_TOKEN": "t0ken"})
+
+    assert "s3cret" not in repr(config)
+    assert "t0ken" not in repr(config)
+
+
+@pytest.mark.parametrize("endpoint", ["logs", "shutdown"])
+def test_what_needs_a_token_is_refused_without_one(endpoint: str) -> None:
+    server = {"name": "//tiny_gpt2:server", endpoint: True}
+
+    assert faults(server=server) == ["FORGE_ADMIN_TOKEN"]
+    assert getattr(read({"FORGE_ADMIN_TOKEN": "t0ken"}, server=server).server, endpoint)
 
 
 def test_variables_of_others_are_left_alone() -> None:
@@ -100,7 +154,7 @@ def test_variables_of_others_are_left_alone() -> None:
         ("TEMPERATURE", "nan"),
         ("TOP_P", "1.1"),
         ("DO_SAMPLE", "maybe"),
-        ("NUM_THREADS", "-1"),
+        ("NUM_THREADS", "-2"),
         ("PRECISION", "fp8"),
     ],
 )
@@ -122,7 +176,7 @@ def test_a_wrong_variable_is_refused_by_name(name: str, text: str) -> None:
         ({"params": {"batch_size": 2.5}}, "params.batch_size"),
         ({"params": {"temperature": 1e-9}}, "params.temperature"),
         ({"params": {"do_sample": 1}}, "params.do_sample"),
-        ({"params": {"precision": "FP32"}}, "params.precision"),
+        ({"params": {"precision": "fp8"}}, "params.precision"),
     ],
     ids=str,
 )

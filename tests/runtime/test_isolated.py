@@ -19,12 +19,13 @@ import pytest
 
 import forge_runtime
 from forge_runtime import LoadError, RequestError, Sampling
+from forge_runtime.backend import Generation, Outcome, Prompt
 from forge_runtime.config import ModelConfig, Params
 from forge_runtime.error import BackendLost, ServingError
-from forge_runtime.isolated import IsolatedBackend
+from forge_runtime.isolated import IsolatedText
 from forge_runtime.recovery import MAX_FAILURES, Recovery
 from forge_runtime.worker import Worker
-from tests.runtime.fake import Client, serving, wait_for
+from tests.runtime.fake import Client, Readers, make_config, serving, wait_for
 
 MODULE = "tests.runtime.fake"
 MODEL = ModelConfig("tiny", Path("/models/weights"))
@@ -32,13 +33,14 @@ SAMPLING = Sampling(64)
 ROOT = Path(__file__).parents[2]
 
 
-def never() -> bool:
-    return False
+def generate(backend: IsolatedText, *texts: str, readers: Readers | None = None) -> list[Outcome]:
+    prompts = [Prompt(text, SAMPLING, readers is not None) for text in texts]
+    return list(backend.generate(prompts, readers or Readers()))
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[IsolatedBackend]:
-    backend = IsolatedBackend(MODULE)
+def backend() -> Iterator[IsolatedText]:
+    backend = IsolatedText(MODULE)
     backend.load(MODEL, Params())
     yield backend
     backend.close()
@@ -46,7 +48,7 @@ def backend() -> Iterator[IsolatedBackend]:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with serving(IsolatedBackend(MODULE)) as client:
+    with serving(IsolatedText(MODULE)) as client:
         yield client
 
 
@@ -58,55 +60,65 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_a_call_is_answered_as_if_it_ran_here(backend: IsolatedBackend) -> None:
-    results = backend.generate(["one", "two"], SAMPLING, never)
+def test_a_call_is_answered_as_if_it_ran_here(backend: IsolatedText) -> None:
+    results = generate(backend, "one", "two")
 
-    assert [result.text for result in results] == ["ONE", "TWO"]
+    assert [result.text for result in results if isinstance(result, Generation)] == ["ONE", "TWO"]
 
 
-def test_it_runs_in_another_process(backend: IsolatedBackend) -> None:
+def test_texts_are_heard_before_the_answer(backend: IsolatedText) -> None:
+    readers = Readers()
+
+    generate(backend, "one two", "three", readers=readers)
+
+    assert readers.heard == [(0, "ONE"), (0, "TWO"), (1, "THREE")]
+
+
+def test_it_runs_in_another_process(backend: IsolatedText) -> None:
     assert backend.pid != os.getpid()
 
 
-def test_a_refusal_keeps_its_status_and_its_code(backend: IsolatedBackend) -> None:
-    with pytest.raises(RequestError) as caught:
-        backend.generate(["!long"], SAMPLING, never)
+def test_a_refusal_keeps_its_status_and_its_code(backend: IsolatedText) -> None:
+    refused, answered = generate(backend, "!long", "one")
 
-    assert (caught.value.status, caught.value.param) == (400, "prompts")
-    assert caught.value.code == "context_length_exceeded"
+    assert isinstance(refused, RequestError)
+    assert (refused.status, refused.param, refused.code) == (400, "prompts", "context_length_exceeded")
+    assert isinstance(answered, Generation)
 
 
-def test_what_it_raises_is_an_error_here(backend: IsolatedBackend) -> None:
+def test_what_it_raises_is_an_error_here(backend: IsolatedText) -> None:
     with pytest.raises(ServingError, match="ValueError: on purpose"):
-        backend.generate(["!raise"], SAMPLING, never)
+        generate(backend, "!raise")
 
 
-def test_it_hears_that_nobody_waits(backend: IsolatedBackend) -> None:
-    end = time.monotonic() + 0.1
+def test_it_hears_of_each_prompt_that_nobody_waits(backend: IsolatedText) -> None:
+    readers = Readers(gone={0})
+    ended = threading.Timer(0.1, lambda: readers.gone.add(1))
+    ended.start()
 
-    (result,) = backend.generate(["!wait"], SAMPLING, lambda: time.monotonic() > end)
+    results = generate(backend, "!wait", "!wait", readers=readers)
 
-    assert result.text == "!WAIT"
+    assert [result.text for result in results if isinstance(result, Generation)] == ["!WAIT", "!WAIT"]
 
 
-def test_a_cancelled_call_does_not_cancel_the_next(backend: IsolatedBackend) -> None:
-    backend.generate(["!wait"], SAMPLING, lambda: True)
-    asked = threading.Event()
-    timer = threading.Timer(0.2, asked.set)
+def test_a_cancelled_call_does_not_cancel_the_next(backend: IsolatedText) -> None:
+    generate(backend, "!wait", readers=Readers(gone={0}))
+    readers = Readers()
+    timer = threading.Timer(0.2, lambda: readers.gone.add(0))
     timer.start()
     started = time.monotonic()
 
-    backend.generate(["!wait"], SAMPLING, asked.is_set)
+    generate(backend, "!wait", readers=readers)
 
     assert time.monotonic() - started >= 0.19
 
 
 def test_a_crash_is_a_named_error(caplog: pytest.LogCaptureFixture) -> None:
-    backend = IsolatedBackend(MODULE)
+    backend = IsolatedText(MODULE)
     backend.load(MODEL, Params())
 
     with pytest.raises(BackendLost, match="ended by SIGABRT"):
-        backend.generate(["!abort"], SAMPLING, never)
+        generate(backend, "!abort")
 
 
 @pytest.mark.parametrize(
@@ -114,16 +126,16 @@ def test_a_crash_is_a_named_error(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_a_model_that_cannot_be_loaded_is_a_load_error(name: str, reason: str) -> None:
     with pytest.raises(LoadError, match=reason):
-        IsolatedBackend(MODULE).load(replace(MODEL, name=name), Params())
+        IsolatedText(MODULE).load(replace(MODEL, name=name), Params())
 
 
 def test_a_module_that_cannot_be_imported_is_an_error() -> None:
     with pytest.raises(ServingError, match="ModuleNotFoundError"):
-        IsolatedBackend("no_such_module").load(MODEL, Params())
+        IsolatedText("no_such_module").load(MODEL, Params())
 
 
 def test_closing_ends_the_process() -> None:
-    backend = IsolatedBackend(MODULE)
+    backend = IsolatedText(MODULE)
     backend.load(MODEL, Params())
     pid = backend.pid
 
@@ -169,7 +181,7 @@ def test_it_is_not_ready_meanwhile(client: Client) -> None:
 def test_what_waits_is_answered_by_the_next_process(client: Client) -> None:
     with ThreadPoolExecutor(4) as pool:
         held = pool.submit(client.infer, "!wait")
-        wait_for(lambda: client.metric("forge_requests_in_flight") == 1)
+        wait_for(lambda: client.metric("forge_batch_items_count") == 1)
         queued = [pool.submit(client.infer, name) for name in ("a", "b")]
         wait_for(lambda: client.metric("forge_queue_depth") == 2)
 
@@ -187,20 +199,39 @@ def test_a_second_crash_is_survived_too(client: Client) -> None:
     assert client.infer("one").status == 200
 
 
-def client_backend(client: Client) -> IsolatedBackend:
+def test_a_call_that_hangs_is_ended_with_its_process(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(IsolatedText(MODULE), make_config(server={"deadline_s": 0.2, "hang_s": 0.2})) as client:
+        hung = client.infer("!hang")
+        wait_for(lambda: client.metric("forge_backend_restarts_total") == 1)
+
+        assert (hung.status, hung.error["code"]) == (504, "deadline_exceeded")
+        assert client.infer("one").json == {"one": "ONE"}
+        assert "did not end within 0.2 s" in caplog.text
+
+
+def test_a_call_that_somebody_waits_for_is_not_ended() -> None:
+    with serving(IsolatedText(MODULE), make_config(server={"deadline_s": 0.3, "hang_s": 0.01})) as client:
+        client.infer("!wait")
+
+        assert client.infer("one").status == 200
+        assert client.metric("forge_backend_restarts_total") == 0
+
+
+def client_backend(client: Client) -> IsolatedText:
     """Reach for the backend of a server that runs in this process."""
+    assert client.service is not None
     server = client.service._engine._server
     assert server is not None
     backend = server.backend
-    assert isinstance(backend, IsolatedBackend)
+    assert isinstance(backend, IsolatedText)
     return backend
 
 
 SCRIPT = """\
 import os, sys
 from forge_runtime.__main__ import main
-from forge_runtime.isolated import IsolatedBackend
-sys.exit(main(os.environ, backend=lambda: IsolatedBackend("tests.runtime.fake")))
+from forge_runtime.isolated import IsolatedText
+sys.exit(main(os.environ, backend=lambda: IsolatedText("tests.runtime.fake")))
 """
 
 
@@ -294,7 +325,7 @@ def test_a_model_that_cannot_be_loaded_again_is_given_up(monkeypatch: pytest.Mon
         raise LoadError("gone")
 
     worker.start(lambda: True)
-    Recovery(worker, load, outcomes.append, given_up.set).begin()
+    Recovery(worker, load, lambda: None, outcomes.append, given_up.set).begin()
 
     assert given_up.wait(5)
     assert (len(attempts), outcomes) == (MAX_FAILURES, [False])

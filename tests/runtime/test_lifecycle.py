@@ -241,7 +241,7 @@ def test_a_signal_under_load_drains_and_ends_with_status_0(
     process = start()
     port = read_until(process, "Listening")["port"]
     read_until(process, "Ready")
-    client = Client(int(str(port)), None)  # type: ignore[arg-type]
+    client = Client(int(str(port)))
     replies = [pool.submit(client.infer, "!wait") for _ in range(2)]
     wait_for(lambda: client.metric("forge_requests_in_flight") == 2)
 

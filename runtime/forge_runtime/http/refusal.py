@@ -9,8 +9,10 @@ from forge_runtime.error import RequestError
 __all__ = ["error_response"]
 
 
-def error_response(error: RequestError) -> JSONResponse:
-    """Return what OpenAI's clients read: message, type, param, code."""
+def error_response(error: RequestError, path: str = "") -> JSONResponse:
+    """Return what OpenAI's clients read: message, type, param, code; below /v2 a text, as OIP has it."""
+    if path.startswith("/v2"):
+        return JSONResponse({"error": str(error)}, error.status, dict(error.headers))
     body = {
         "error": {
             "message": error.message,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,10 +23,9 @@ OTHER = "other"
 class Observer:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -52,13 +50,11 @@ class Observer:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
             # The response is sent already; uvicorn would log it again, without the id.
-            log.event(
-                logger, logging.ERROR, f"Bug: {error!r}", {"request_id": request_id}, error=error
-            )
+            log.event(logger, logging.ERROR, f"Bug: {error!r}", {"request_id": request_id}, error=error)
         finally:
             # A path comes from outside: one series for each would fill the memory.
-            path = scope["path"] if scope["path"] in self._paths else OTHER
-            self._metrics.requests.labels(path, str(status)).inc()
+            route = scope.get("route")
+            self._metrics.requests.labels(route.path if route is not None else OTHER, str(status)).inc()
 
 
 def _request_id(scope: Scope) -> str:

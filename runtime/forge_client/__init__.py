@@ -1,0 +1,1 @@
+"""Sends requests to a model's server, alone or as a load, and says how it did."""

@@ -1,0 +1,1 @@
+"""The HTTP face: routes, limits, the protocols that clients speak."""

@@ -1,0 +1,1 @@
+"""Power of the machine, by the sensors that it has."""
