@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -112,7 +113,7 @@ class Watch:
 
 def _mean(samples: Sequence[tuple[float, float]]) -> float:
     """Weigh by time, straight from one sample to the next."""
-    pairs = list(zip(samples, samples[1:], strict=False))
+    pairs = list(itertools.pairwise(samples))
     seconds = samples[-1][0] - samples[0][0]
     if seconds <= 0:
         return samples[0][1]

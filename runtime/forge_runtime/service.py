@@ -23,7 +23,8 @@ from forge_runtime.config import Config
 from forge_runtime.engine import Engine, State
 from forge_runtime.exchange import Limits
 from forge_runtime.http.app import App
-from forge_runtime.http.endpoint import Endpoints, InferEndpoint
+from forge_runtime.http.catalogue import model_endpoints
+from forge_runtime.http.endpoint import Endpoints
 from forge_runtime.http.legacy import LegacyEndpoints
 from forge_runtime.http.visit import Visits
 from forge_runtime.journal import Journal, Shape
@@ -73,7 +74,7 @@ class Service:
         metrics.in_flight.set_function(lambda: float(len(self._visits)))
         shape: Shape = "cecaiserve" if issubclass(handler, BaseServer) else "tf2aif"
         endpoints: list[Endpoints] = [
-            InferEndpoint(self._engine, self._visits),
+            *model_endpoints(handler, self._engine, self._visits, config),
             LegacyEndpoints(self._engine, config, journal, shape, tail or log.Tail(), self.stop),
         ]
         self._app = App(self._engine, config, metrics, endpoints)

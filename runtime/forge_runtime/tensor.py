@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ __all__ = [
 Arrays = Mapping[str, NDArray[Any]]
 Signature = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]
 """What goes in and what comes out, as `TensorBackend.signature` says it."""
-TensorOutcome = Union[Arrays, RequestError]
+TensorOutcome = Arrays | RequestError
 
 CLIENT_LEFT = 499
 
@@ -201,10 +201,8 @@ class _Run:
         if array.ndim and len(array) == rows:
             return
         remedy = f"send exactly {self.fixed} rows" if self.fixed else f"send at most {self.size} rows"
-        raise RequestError(
-            f"Output `{name}` is of shape {list(array.shape)} for {rows} rows and cannot be divided among them; {remedy}",
-            code="not_divisible",
-        )
+        fault = f"Output `{name}` is of shape {list(array.shape)} for {rows} rows, so it cannot be divided"
+        raise RequestError(f"{fault}; {remedy}", code="not_divisible")
 
 
 def _join(names: Sequence[str], pieces: Sequence[Arrays]) -> Arrays:

@@ -66,8 +66,13 @@ class Window:
 
     def add(self, token: int) -> str:
         """Take a token; return what it completes."""
+        before = self._text
         self._tokens.append(token)
         self._text = self._decode(self._tokens)
+        if self._text == before and not self._decode([token, token]):
+            # Never shown: any number of them may come. (One alone may be a space that is dropped at the beginning.)
+            self._tokens.pop()
+            return ""
         whole = len(self._text.rstrip(UNKNOWN))
         if len(self._tokens) - self._mark > UNSETTLED:
             whole = max(whole, len(self._text) - CHARACTER)

@@ -134,7 +134,7 @@ class TimeSeries:
 def _points(record: Record) -> Iterator[Point]:
     if not (200 <= record.status < 300 and record.items > 0 and "infer" in record.steps):
         return
-    at = int(record.time * 1000)
+    at = round(record.time * 1000)
     for metric, value in _measure(record).items():
         if math.isfinite(value):
             yield Point(metric, at, value)

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,17 +56,20 @@ class FakeBackend:
             raise {"!raise": ValueError, "!raise stop": StopIteration, "!raise exit": SystemExit}[text]("on purpose")
         if text == "!long":
             return RequestError("Too long", param="prompts", code="context_length_exceeded")
-        if text == "!wait":
-            self._wait(lambda: progress.cancelled(index))
         if text == "!hang":
             self.running.set()
             time.sleep(3600)
         if text == "!abort":
             os.abort()
-        if prompt.streams:
-            for word in text.upper().split(" "):
-                progress.emit(index, word)
+        self._write(index, prompt, progress)
         return Generation(text.upper(), len(text), 2, (1, 2), "stop")
+
+    def _write(self, index: int, prompt: Prompt, progress: Progress) -> None:
+        for piece in re.findall(r"\S*\s*", prompt.text):
+            if piece == "!wait":
+                self._wait(lambda: progress.cancelled(index))
+            if piece and prompt.streams:
+                progress.emit(index, piece.upper())
 
     def _wait(self, cancelled: Callable[[], bool]) -> None:
         self.running.set()

@@ -9,10 +9,10 @@ import socket
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
+import pytest
 import redis
 from fakeredis import TcpFakeServer
 from fakeredis.stack._timeseries_mixin import TimeSeriesCommandsMixin
@@ -46,6 +46,7 @@ class FakeRedis:
         self.port = 0
         self._server: TcpFakeServer | None = None
         self._thread = threading.Thread()
+        self._paused = False
 
     def start(self) -> None:
         self._server = TcpFakeServer((HOST, self.port))
@@ -55,6 +56,7 @@ class FakeRedis:
 
     def stop(self) -> None:
         if self._server is not None:
+            self.resume()
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
@@ -62,11 +64,12 @@ class FakeRedis:
 
     def pause(self) -> None:
         assert self._server is not None
-        self._server.fake_server.lock.acquire()
+        self._paused = self._server.fake_server.lock.acquire()
 
     def resume(self) -> None:
-        assert self._server is not None
-        self._server.fake_server.lock.release()
+        if self._server is not None and self._paused:
+            self._paused = False
+            self._server.fake_server.lock.release()
 
 
 class RealRedis:
@@ -103,7 +106,17 @@ class RealRedis:
 
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         place = redis_stack.folder().absolute()
-        argv = [place / redis_stack.SERVER, "--bind", HOST, "--port", str(port), "--save", "", "--dir", "/"]
+        argv: list[str | Path] = [
+            place / redis_stack.SERVER,
+            "--bind",
+            HOST,
+            "--port",
+            str(port),
+            "--save",
+            "",
+            "--dir",
+            "/",
+        ]
         if self._module:
             argv += ["--loadmodule", place / redis_stack.MODULE]
         libraries = {**os.environ, "LD_LIBRARY_PATH": str(place)}
@@ -153,23 +166,20 @@ class Inspector:
 
     def __init__(self, port: int) -> None:
         self._client = redis.Redis(host=HOST, port=port, protocol=2, decode_responses=True)
+        self._execute: Callable[..., Any] = self._client.execute_command
 
     def command(self, *words: str | int) -> object:
-        return self._client.execute_command(*words)
+        return self._execute(*words)
 
-    def keys(self) -> list[str]:
+    def series(self) -> list[str]:
         return sorted(str(key) for key in self._client.scan_iter("AIF:*"))
 
     def samples(self, key: str) -> list[tuple[int, float]]:
-        """Return time and value of each point, oldest first; none where there is no such series."""
-        try:
-            found = self._client.execute_command("TS.RANGE", key, "-", "+")
-        except redis.ResponseError:
-            return []
-        return [(int(at), float(value)) for at, value in found]
+        """Return time and value of each point, oldest first: fakeredis keeps the order in which they came."""
+        return sorted((int(at), float(value)) for at, value in self._execute("TS.RANGE", key, "-", "+"))
 
     def info(self, key: str) -> Mapping[str, object]:
-        found = self._client.execute_command("TS.INFO", key)
+        found = self._execute("TS.INFO", key)
         return dict(zip(found[::2], found[1::2], strict=True))
 
     def labels(self, key: str) -> dict[str, str]:
@@ -198,5 +208,15 @@ def answers(port: int) -> bool:
         client.close()
 
 
-def mend_fakeredis() -> None:
-    """Let `TS.ADD` make a series with labels where it has ON_DUPLICATE, as Redis does and fakeredis 2.40 does not."""
+@contextlib.contextmanager
+def mended_fakeredis() -> Iterator[None]:
+    """Let `TS.ADD` make a series that has ON_DUPLICATE and LABELS: fakeredis 2.40 refuses what Redis takes."""
+    create = TimeSeriesCommandsMixin._create_timeseries
+
+    def mended(self: TimeSeriesCommandsMixin, name: bytes, *args: bytes) -> object:
+        at = args.index(b"ON_DUPLICATE")
+        return create(self, name, *args[:at], *args[at + 2 :])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TimeSeriesCommandsMixin, "_create_timeseries", mended)
+        yield

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from forge_runtime import LoadError
-from forge_runtime.gguf import Header, read_header
+from forge_runtime.gguf import ChatFields, Header, read_chat_fields, read_header
 
 ARCHITECTURE = ("general.architecture", 8, struct.pack("<Q", 4) + b"gpt2")
 
 
-def text(value: bytes) -> bytes:
+def string(value: bytes) -> bytes:
     return struct.pack("<Q", len(value)) + value
 
 
@@ -31,9 +31,9 @@ def make(
     tensors = [(b"w", 1, 0)] if tensors is None else tensors
     head = magic + struct.pack("<IQQ", version, *(counts or (len(tensors), len(keys))))
     for name, kind, value in keys:
-        head += text(name.encode()) + struct.pack("<I", kind) + value
+        head += string(name.encode()) + struct.pack("<I", kind) + value
     for name_, dimensions, offset in tensors:
-        head += text(name_) + struct.pack("<I", dimensions) + b"\1\0\0\0\0\0\0\0" * dimensions
+        head += string(name_) + struct.pack("<I", dimensions) + b"\1\0\0\0\0\0\0\0" * dimensions
         head += struct.pack("<IQ", 0, offset)
     return head + b"\0" * (-len(head) % 32) + b"\0" * data
 
@@ -46,7 +46,7 @@ def read(tmp_path: Path, content: bytes) -> Header:
 
 def test_a_whole_header_is_read(tmp_path: Path) -> None:
     numbers = ("list", 9, struct.pack("<IQ", 4, 3) + b"\0" * 12)
-    names = ("names", 9, struct.pack("<IQ", 8, 2) + text(b"a") + text(b"bc"))
+    names = ("names", 9, struct.pack("<IQ", 8, 2) + string(b"a") + string(b"bc"))
 
     header = read(tmp_path, make(keys=[numbers, names, ARCHITECTURE]))
 
@@ -83,6 +83,78 @@ def test_a_whole_header_is_read(tmp_path: Path) -> None:
 def test_what_is_wrong_is_a_load_error_that_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
     with pytest.raises(LoadError, match=reason):
         read(tmp_path, content)
+
+
+TOKENS = ("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 3) + string(b"x") + string(b"<s>") + string(b"</s>"))
+TEMPLATE = ("tokenizer.chat_template", 8, string("{{ messages }} é".encode()))
+
+
+def number(name: str, value: int) -> tuple[str, int, bytes]:
+    return f"tokenizer.ggml.{name}", 4, struct.pack("<I", value)
+
+
+def word(name: str, value: bytes) -> tuple[str, int, bytes]:
+    return f"tokenizer.ggml.{name}", 8, string(value)
+
+
+def flag(value: bytes) -> tuple[str, int, bytes]:
+    return "tokenizer.ggml.add_bos_token", 7, value
+
+
+def read_chat(tmp_path: Path, *keys: tuple[str, int, bytes]) -> ChatFields:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(make(keys=[*keys, ARCHITECTURE]))
+    return read_chat_fields(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fields"),
+    [
+        ([], ChatFields(None)),
+        ([TEMPLATE], ChatFields("{{ messages }} é")),
+        ([number("bos_token_id", 1), TOKENS, number("eos_token_id", 2)], ChatFields(None, "<s>", "</s>")),
+        ([TOKENS, number("bos_token_id", 3)], ChatFields(None)),
+        ([number("bos_token_id", 0)], ChatFields(None)),
+        (
+            [("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 4, 1) + b"four"), number("bos_token_id", 0)],
+            ChatFields(None),
+        ),
+        ([flag(b"\1")], ChatFields(None, adds_bos=True)),
+        ([word("model", b"llama")], ChatFields(None, adds_bos=True)),
+        ([word("model", b"llama"), flag(b"\0")], ChatFields(None)),
+        ([word("model", b"gpt2"), word("pre", b"llama-bpe")], ChatFields(None, adds_bos=True)),
+        ([word("model", b"gpt2"), word("pre", b"qwen2")], ChatFields(None)),
+        ([word("model", b"gpt2")], ChatFields(None)),
+    ],
+    ids=[
+        *("nothing", "template", "tokens", "no such token", "no tokens", "tokens of numbers"),
+        *("flag", "sentencepiece", "flag first", "llama 3", "qwen", "gpt-2"),
+    ],
+)
+def test_what_a_conversation_needs_is_read(
+    tmp_path: Path, keys: list[tuple[str, int, bytes]], fields: ChatFields
+) -> None:
+    assert fields == read_chat(tmp_path, *keys)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (("tokenizer.chat_template", 4, b"four"), "`tokenizer.chat_template` is of type 4, not 8"),
+        (("tokenizer.chat_template", 8, string(b"x" * (2**18 + 1))), "262145 bytes, at most 262144"),
+        (("tokenizer.chat_template", 8, string(b"\xff")), "utf-8"),
+        (("tokenizer.ggml.bos_token_id", 8, string(b"1")), "of type 8, not 4"),
+        (("tokenizer.ggml.add_bos_token", 0, b"\1"), "of type 0, not 7"),
+        (("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 1) + string(b"x" * 257)), "257 bytes"),
+        (("tokenizer.ggml.model", 8, string(b"x" * 65)), "65 bytes"),
+    ],
+)
+def test_what_is_wrong_for_conversations_is_a_load_error(
+    tmp_path: Path, key: tuple[str, int, bytes], reason: str
+) -> None:
+    keys = [key] if key[0].endswith("bos_token_id") else [number("bos_token_id", 0), key]
+    with pytest.raises(LoadError, match=reason):
+        read_chat(tmp_path, *keys)
 
 
 def test_every_truncation_is_a_load_error(tmp_path: Path) -> None:

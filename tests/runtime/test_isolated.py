@@ -71,7 +71,7 @@ def test_texts_are_heard_before_the_answer(backend: IsolatedText) -> None:
 
     generate(backend, "one two", "three", readers=readers)
 
-    assert readers.heard == [(0, "ONE"), (0, "TWO"), (1, "THREE")]
+    assert readers.heard == [(0, "ONE "), (0, "TWO"), (1, "THREE")]
 
 
 def test_it_runs_in_another_process(backend: IsolatedText) -> None:

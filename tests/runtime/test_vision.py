@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ import pytest
 np = pytest.importorskip("numpy")
 Image = pytest.importorskip("PIL.Image")
 
-from forge_runtime import LoadError  # noqa: E402
+from forge_runtime import LoadError, RequestError  # noqa: E402
 from forge_runtime.backend import TensorSpec  # noqa: E402
 from forge_runtime.config import Config, Mode, ModelConfig, Params  # noqa: E402
-from forge_runtime.picture import Limits  # noqa: E402
-from forge_runtime.vision import ImageClassifier  # noqa: E402
+from forge_runtime.lifecycle import merges_requests  # noqa: E402
+from forge_runtime.picture import Limits, split_body  # noqa: E402
+from forge_runtime.vision import ImageClassifier, Pictures  # noqa: E402
 from tests.runtime.fake import Client, FakeBackend, Reply, make_config, serving  # noqa: E402
 
 NAMES = ("red", "green", "blue", "dark")
@@ -75,15 +78,39 @@ def zipped(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> by
     return buffer.getvalue()
 
 
-@pytest.fixture
-def backend() -> FakeTensors:
-    return FakeTensors()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server of `client` has for a handler's folder."""
+    return tmp_path_factory.mktemp("app")
 
 
-@pytest.fixture
-def client(backend: FakeTensors, tmp_path: Path) -> Iterator[Client]:
-    with serving(backend, config(tmp_path), handler=ImageClassifier) as client:
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[Client]:
+    with serving(FakeTensors(), config(folder), handler=ImageClassifier) as client:
         yield client
+
+
+def loaded(backend: FakeTensors, config: Config, handler: type[ImageClassifier] = ImageClassifier) -> ImageClassifier:
+    """Return a lifecycle without a server around it."""
+    lifecycle = handler(config, backend)
+    lifecycle.load()
+    return lifecycle
+
+
+def classify(lifecycle: ImageClassifier, *bodies: bytes) -> list[dict[str, list[list[object]]]]:
+    """Send requests through all steps, and their pictures through `infer_batch` together."""
+    decoded = [lifecycle.decode(body, "") for body in bodies]
+    outcomes = lifecycle.infer_batch([lifecycle.preprocess(each) for each in decoded])
+    answers = []
+    for each, outcome in zip(decoded, outcomes, strict=True):
+        assert not isinstance(outcome, RequestError)
+        answers.append(json.loads(lifecycle.encode(lifecycle.postprocess(each, outcome))))
+    return answers
+
+
+def likeliest(answer: Mapping[str, Sequence[Sequence[object]]]) -> dict[str, object]:
+    """Label that comes first for each name."""
+    return {name: classes[0][1] for name, classes in answer.items()}
 
 
 def send(client: Client, body: bytes) -> Reply:
@@ -95,7 +122,7 @@ def best(reply: Reply) -> dict[str, object]:
     assert reply.status == 200, reply.body
     answer = reply.json
     assert isinstance(answer, dict)
-    return {name: classes[0][1] for name, classes in answer.items()}
+    return likeliest(answer)
 
 
 def test_a_zip_of_one_folder_is_classified_by_name(client: Client) -> None:
@@ -120,13 +147,13 @@ def test_pictures_of_many_kinds_are_read(client: Client, form: str, mode: str) -
     assert best(send(client, picture("red", form=form, mode=mode))) == {"image": "red"}
 
 
-def test_names_are_labels_and_never_paths(client: Client, tmp_path: Path) -> None:
+def test_names_are_labels_and_never_paths(client: Client, folder: Path) -> None:
     names = ["../../etc/passwd.png", "/abs.png", "grüße \u4e16.png", "a\\b.png"]
     body = zipped({name: picture("red") for name in names})
-    before = sorted(tmp_path.iterdir())
+    before = sorted(folder.iterdir())
 
     assert best(send(client, body)) == dict.fromkeys(names, "red")
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(folder.iterdir()) == before
 
 
 def test_what_desktops_add_to_archives_is_passed_over(client: Client) -> None:
@@ -152,19 +179,83 @@ def test_batches_follow_mode_and_model_and_are_padded_and_trimmed(
     backend = FakeTensors(fixed)
     colours = [list(COLOURS)[index % 4] for index in range(10)]
     body = zipped({f"{index}.png": picture(colour) for index, colour in enumerate(colours)})
-    with serving(backend, config(tmp_path, mode), handler=ImageClassifier) as client:
-        del backend.batches[:]
 
-        reply = send(client, body)
+    (answer,) = classify(loaded(backend, config(tmp_path, mode)), body)
 
-    assert best(reply) == {f"{index}.png": colour for index, colour in enumerate(colours)}
+    assert likeliest(answer) == {f"{index}.png": colour for index, colour in enumerate(colours)}
     assert [shape[0] for shape in backend.batches] == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "fixed", "expected"),
+    [("throughput", None, [4, 2]), ("throughput", 3, [3, 3]), ("latency", None, [1] * 6), ("latency", 3, [3] * 6)],
+)
+def test_pictures_of_several_requests_share_a_run(
+    tmp_path: Path, mode: Mode, fixed: int | None, expected: list[int]
+) -> None:
+    backend = FakeTensors(fixed)
+    bodies = [
+        zipped({"a.png": picture("red"), "b.png": picture("blue")}),
+        picture("green"),
+        zipped({"a.png": picture("dark"), "b.png": picture("red"), "c.png": picture("green")}),
+    ]
+
+    answers = classify(loaded(backend, config(tmp_path, mode)), *bodies)
+
+    assert list(map(likeliest, answers)) == [
+        {"a.png": "red", "b.png": "blue"},
+        {"image": "green"},
+        {"a.png": "dark", "b.png": "red", "c.png": "green"},
+    ]
+    assert [shape[0] for shape in backend.batches] == expected
+
+
+def test_requests_that_share_a_run_are_answered_over_http(client: Client) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda colour: send(client, picture(colour)), [*COLOURS] * 2))
+
+    assert [best(reply) for reply in replies] == [{"image": colour} for colour in [*COLOURS] * 2]
+
+
+def test_a_request_counts_as_its_pictures(tmp_path: Path) -> None:
+    lifecycle = loaded(FakeTensors(), config(tmp_path))
+
+    assert lifecycle.count(lifecycle.decode(picture("red"), "")) == 1
+    assert lifecycle.count(lifecycle.decode(zipped({f"{name}.png": picture(name) for name in COLOURS}), "")) == 4
+
+
+def test_one_that_has_left_is_no_part_of_the_run(tmp_path: Path) -> None:
+    backend = FakeTensors()
+    lifecycle = loaded(backend, config(tmp_path))
+    stays, leaves = (lifecycle.preprocess(lifecycle.decode(picture("red"), "")) for _ in range(2))
+
+    outcomes = lifecycle.infer_batch([replace(leaves, cancelled=lambda: True), stays])
+
+    assert [isinstance(each, RequestError) for each in outcomes] == [True, False]
+    assert [shape[0] for shape in backend.batches] == [1]
+
+
+class OneByOne(ImageClassifier):
+    """Looks at each request on its own."""
+
+    def infer(self, request: Pictures) -> Any:
+        return super().infer(request) * 2
+
+
+def test_a_handler_may_still_run_each_request_alone(tmp_path: Path) -> None:
+    lifecycle = loaded(FakeTensors(), config(tmp_path), OneByOne)
+    request = lifecycle.preprocess(lifecycle.decode(picture("red"), ""))
+
+    assert not merges_requests(OneByOne)
+    assert merges_requests(ImageClassifier)
+    assert lifecycle.infer(request).tolist() == [[2.0, 0.0, 0.0, pytest.approx(0.2)]]
 
 
 @pytest.mark.parametrize(("last", "dtype"), [(True, "float32"), (False, "float16"), (True, "uint8")])
 def test_layout_and_type_are_the_models(tmp_path: Path, last: bool, dtype: str) -> None:
-    with serving(FakeTensors(last=last, dtype=dtype), config(tmp_path), handler=ImageClassifier) as client:
-        assert best(send(client, picture("blue"))) == {"image": "blue"}
+    lifecycle = loaded(FakeTensors(last=last, dtype=dtype), config(tmp_path))
+
+    assert list(map(likeliest, classify(lifecycle, picture("blue")))) == [{"image": "blue"}]
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -236,9 +327,6 @@ def test_what_is_no_picture_is_refused_and_the_next_request_served(
 
 
 def test_a_bomb_of_overlapping_entries_is_refused_by_its_sum() -> None:
-    from forge_runtime import RequestError
-    from forge_runtime.picture import split_body
-
     body = zipped({f"{index}.png": b"x" * 100 for index in range(8)})
 
     with pytest.raises(RequestError, match="unpacks to more than 500 bytes"):
@@ -248,10 +336,9 @@ def test_a_bomb_of_overlapping_entries_is_refused_by_its_sum() -> None:
 def test_labels_that_do_not_fit_the_model_end_the_start(tmp_path: Path) -> None:
     made = config(tmp_path)
     (tmp_path / "labels.txt").write_text("one\ntwo\n")
-    server = ImageClassifier(made, FakeTensors())
 
     with pytest.raises(LoadError, match="2 labels, but the model has 4 classes"):
-        server.load()
+        loaded(FakeTensors(), made)
 
 
 def test_missing_labels_end_the_start(tmp_path: Path) -> None:
@@ -259,7 +346,7 @@ def test_missing_labels_end_the_start(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").unlink()
 
     with pytest.raises(LoadError, match=r"labels\.txt: Cannot be read; add it to `data`"):
-        ImageClassifier(made, FakeTensors()).load()
+        loaded(FakeTensors(), made)
 
 
 def test_a_backend_of_text_is_refused(tmp_path: Path) -> None:
@@ -277,7 +364,7 @@ class Numbered(ImageClassifier):
 
 
 def test_a_handler_sets_labels_and_normalisation(tmp_path: Path) -> None:
-    with serving(FakeTensors(), config(tmp_path), handler=Numbered) as client:
-        (classes,) = send(client, picture("blue")).json.values()  # type: ignore[attr-defined]
+    (answer,) = classify(loaded(FakeTensors(), config(tmp_path), Numbered), picture("blue"))
+    (classes,) = answer.values()
 
     assert [each[:2] for each in classes] == [[2, "2"], [3, "3"]]

@@ -152,7 +152,9 @@ def _open(body: bytes, call: Call) -> Table:
     if not isinstance(value, dict):
         raise RequestError("The body is not a JSON object")
     table = open_table(value, "", [])
-    check_model(call.model if "model" not in table else table.take("model"), call.model)
+    name = table.take("model")
+    if name is not None:
+        check_model(name, call.model)
     return table
 
 

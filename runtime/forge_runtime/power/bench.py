@@ -61,7 +61,7 @@ class Dummy:
         self._bench = bench
         self._clock = clock
         self._seconds = 0.0
-        self._work = work_of(bench)
+        self._work: Work = (0, 0)
 
     def seconds_per_iteration(self) -> float | None:
         """Return how long one takes; None where none was done, or requests came between."""
@@ -70,6 +70,7 @@ class Dummy:
         return self._seconds / self.iterations
 
     def _run(self) -> None:
+        self._work = work_of(self._bench)
         started = self._clock.monotonic()
         try:
             while not self.stopped.is_set():

@@ -71,9 +71,7 @@ class _Meter:
         self._clock = clock
         self._cancelled = cancelled
         self._lost: dict[str, str] = {}
-        if any(reader.is_accelerator for reader in found.readers) and all(
-            reader.is_accelerator for reader in found.readers
-        ):
+        if all(reader.is_accelerator for reader in found.readers):
             self.reasons[HOST] = found.reason or "No sensor"
 
     def phase(self, name: str) -> Shown | None:
@@ -91,9 +89,10 @@ class _Meter:
             if failure.lost:
                 self._lost[failure.lost] = failure.reason
             return None
-        faults = {**{lost: text for lost, text in self._lost.items() if lost != BENCH}, **faults}
-        if faults:
-            self.reasons[name] = "; ".join(f"{sensor}: {text}" for sensor, text in faults.items())
+        texts = [text for lost, text in self._lost.items() if lost != BENCH]
+        texts += [f"{sensor}: {text}" for sensor, text in faults.items()]
+        if texts:
+            self.reasons[name] = "; ".join(texts)
         return shown
 
     def _check(self, name: str, readers: Sequence[PowerReader]) -> None:

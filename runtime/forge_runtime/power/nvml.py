@@ -212,7 +212,7 @@ def _visible(wanted: str | None, uuids: Sequence[str]) -> list[int]:
         if name.startswith("GPU-"):
             found = [index for index, uuid in enumerate(uuids) if uuid.startswith(name)]
         else:
-            found = [int(name)] if name.isascii() and name.isdigit() and int(name) < len(uuids) else []
+            found = [index for index in range(len(uuids)) if str(index) == name]
         if len(found) != 1:
             break
         chosen += [index for index in found if index not in chosen]

@@ -1,0 +1,60 @@
+"""Which accelerator a backend runs on, and how much memory that has."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+from forge_runtime.config import Params
+from forge_runtime.error import LoadError
+
+__all__ = ["check_accelerator", "number_devices", "show_only", "total_memory"]
+
+ORDER: Final = "CUDA_DEVICE_ORDER"
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+DRIVER: Final = "libcuda.so.1"
+
+
+def number_devices() -> None:
+    """Number GPUs as nvidia-smi does, unless the operator says otherwise; before CUDA is used."""
+    os.environ.setdefault(ORDER, "PCI_BUS_ID")
+
+
+def check_accelerator(params: Params, found: Sequence[str]) -> bool:
+    """Return whether to run on an accelerator; raise LoadError where one is asked for that is not among `found`."""
+    shown = ", ".join(f"{index}: {name}" for index, name in enumerate(found)) or "none"
+    if params.device_index >= max(len(found), 1):
+        raise LoadError(f"params.device_index: No accelerator `{params.device_index}`, this process sees [{shown}]")
+    if params.gpu_memory_share and not found:
+        raise LoadError("params.gpu_memory_share: This process sees no accelerator whose memory could be shared")
+    return bool(found)
+
+
+def show_only(index: int) -> None:
+    """Let CUDA see one GPU of those that it would; for libraries that take no index, before they are imported."""
+    number_devices()
+    if VISIBLE not in os.environ:
+        os.environ[VISIBLE] = str(index)
+        return
+    found = [each.strip() for each in os.environ[VISIBLE].split(",") if each.strip()]
+    if index >= max(len(found), 1):
+        raise LoadError(f"params.device_index: No accelerator `{index}`, {VISIBLE} shows [{', '.join(found)}]")
+    if found:
+        os.environ[VISIBLE] = found[index]
+
+
+def total_memory(index: int, driver: Any = None) -> int | None:
+    """Return the bytes of a GPU as CUDA's driver tells them, or None where there is no driver or no such GPU."""
+    try:
+        cuda = driver or ctypes.CDLL(DRIVER)
+    except OSError:
+        return None
+    device, size = ctypes.c_int(), ctypes.c_size_t()
+    failed = (
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(device), index)
+        or cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    )
+    return None if failed else size.value
