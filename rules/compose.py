@@ -27,6 +27,8 @@ APP = "opt/forge/app"
 RUNTIME = "opt/forge/runtime"
 MODELS = "models"
 CONFIG = "etc/forge/config.json"
+_PACKAGE = "forge_runtime/"
+_ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_runtime")
 
 _SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|api_?key|private_?key|credentials?)($|_)")
 
@@ -98,11 +100,14 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
     return AppInfo(
         environment=context.dep(toolchain.environment, EnvironmentInfo),
         model=model,
-        runtime=_tree(context, {source.path: source for source in context.runtime}, "runtime"),
+        runtime=_tree(
+            context, {each.path: each for each in context.runtime if each.path.startswith(_PACKAGE)}, "runtime"
+        ),
         app=_tree(context, files, "handler and data"),
         config=context.write("config.json", json.dumps(config, indent=2, sort_keys=True) + "\n"),
         environ=tuple(sorted(environ.items())),
         params=params,
+        entrypoint=_ENTRYPOINT,
         port=attrs.port,
     )
 

@@ -1,4 +1,4 @@
-"""`image`: a composed service becomes an OCI image."""
+"""`image`: a composed service, or its client, becomes an OCI image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from forge.api import AppInfo, Artifact, Attributes, Context, Field, ImageInfo, TargetLabel, rule
 
-_ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_runtime")
 _APP, _RUNTIME, _MODELS, _CONFIG = "opt/forge/app", "opt/forge/runtime", "models", "etc/forge/config.json"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(rf"(?:[a-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[a-z0-9_][a-z0-9_.-]{{0,127}}")
@@ -18,7 +17,7 @@ class Attrs(Attributes):
     """Attributes of `image`."""
 
     apps: tuple[TargetLabel, ...] = Field(min_length=1)
-    """Composed services; each platform takes the one that has it."""
+    """Composed services and clients; each platform takes the one that has it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels of the image's configuration."""
 
@@ -29,14 +28,15 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     if len(attrs.apps) != 1 or context.platform is None:
         raise context.error(f"`{context.label}` needs exactly one service a platform, `apps` gives {len(attrs.apps)}")
     app = context.dep(attrs.apps[0], AppInfo)
-    if app.environment is None or app.model is None or app.model.tree is None:
+    if app.environment is None or (app.model is not None and app.model.tree is None):
         raise context.error(f"`{attrs.apps[0]}` is not a whole service")
     if app.runtime is None or app.app is None or app.config is None:
         raise context.error(f"`{attrs.apps[0]}` is not a whole service")
-    model = f"{_MODELS}/{app.model.name}"
     layers = [(what, tree, "") for what, tree in app.environment.layers]
-    layers += [("Model", app.model.tree, model), ("Runtime", app.runtime, _RUNTIME)]
-    layers += [("Handler and data", app.app, _APP), ("Configuration", app.config, _CONFIG)]
+    if app.model is not None and app.model.tree is not None:
+        layers.append(("Model", app.model.tree, f"{_MODELS}/{app.model.name}"))
+    layers += [("Runtime", app.runtime, _RUNTIME), ("Handler and data", app.app, _APP)]
+    layers.append(("Configuration", app.config, _CONFIG))
     inputs: dict[str, Artifact] = {}
     for number, (what, artifact, place) in enumerate(layers):
         tool = "model_layers" if what == "Model" else "layer"
@@ -69,7 +69,9 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
         description=f"Flatten {context.label}",
     )
     files = {context.label.name: layout}
-    return ImageInfo(files, layout, digest, root, _ENTRYPOINT, app.environ, f"/{_APP}", context.platform.arch, ref)
+    return ImageInfo(
+        files, layout, digest, root, app.entrypoint, app.environ, f"/{_APP}", app.port, context.platform.arch, ref
+    )
 
 
 def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history: list[str]) -> dict[str, Any]:
@@ -80,11 +82,11 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
         "os": "linux",
         "user": "65532:65532",
         "env": [f"{name}={value}" for name, value in app.environ],
-        "entrypoint": list(_ENTRYPOINT),
+        "entrypoint": list(app.entrypoint),
         "workdir": f"/{_APP}",
         # Root is read-only: what needs a scratch file finds a volume there, also where nobody mounts a tmpfs.
         "volumes": ["/tmp"],
-        "ports": [f"{app.port}/tcp"],
+        "ports": [f"{app.port}/tcp"] if app.port else [],
         "labels": dict(sorted(attrs.labels.items())),
         "annotations": {
             f"{_TITLE}title": f"{context.label.package or context.label.name} on {context.platform.name}",

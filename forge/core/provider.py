@@ -50,10 +50,11 @@ class ModelInfo(Provider):
 
 @dataclass(frozen=True, slots=True)
 class AppInfo(Provider):
-    """A service, composed for one platform."""
+    """A service, or its client, composed for one platform."""
 
     environment: EnvironmentInfo | None = None
     model: ModelInfo | None = None
+    """None for a client."""
     runtime: Artifact | None = None
     """Tree of the runtime's package."""
     app: Artifact | None = None
@@ -62,7 +63,9 @@ class AppInfo(Provider):
     """config.json."""
     environ: tuple[tuple[str, str], ...] = ()
     params: Mapping[str, ParameterValue] = field(default_factory=dict)
-    port: int = 3000
+    entrypoint: tuple[str, ...] = ()
+    port: int = 0
+    """Port that it listens on; 0 where it listens on none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class ImageInfo(Provider):
     entrypoint: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
     workdir: str = "/"
+    port: int = 0
+    """Port that it listens on; 0 where it listens on none."""
     arch: str = ""
     ref: str = ""
     """Name and tag that it is exported under."""

@@ -19,6 +19,9 @@ from forge.loading.table import TomlFile, nearest, parse_toml
 from forge.loading.toolchain import PACKAGE as TOOLCHAINS
 from forge.loading.toolchain import Toolchains
 
+_RUNTIME = ("forge_client", "forge_runtime")
+"""Packages that images carry; each rule takes its own."""
+
 
 @dataclass(slots=True)
 class Loader:
@@ -33,7 +36,7 @@ class Loader:
     overrides: Mapping[Label, Label] = field(default_factory=dict)
     """Put one target in place of another wherever it is a dependency."""
     runtime_folder: Path | None = None
-    """Folder that holds the package `forge_runtime`."""
+    """Folder that holds the packages of images, `forge_runtime` and `forge_client`."""
     _packages: dict[str, Package | None] = field(default_factory=dict)
     _targets: dict[str, dict[Label, Target]] = field(default_factory=dict)
 
@@ -115,7 +118,8 @@ class Loader:
         folder = self.runtime_folder
         if folder is None:
             return ()
-        paths = [path for path in self.reader.walk(folder, "forge_runtime") if path.endswith((".py", ".html"))]
+        found = (path for package in _RUNTIME for path in self.reader.walk(folder, package))
+        paths = [path for path in found if path.endswith((".py", ".html"))]
         for path in paths:
             self.reader.exists(folder / path)
         return tuple(Source(path, "runtime") for path in sorted(paths))

@@ -105,8 +105,8 @@ class Payloads:
 Dataset = Prompts | Files | Tensors | Payloads
 
 
-def read_dataset(path: Path, count: int | None = None) -> Dataset:
-    """Read a data set and keep its first `count`; UsageFault when it is none, or shorter."""
+def read_dataset(path: Path, count: int = 0) -> Dataset:
+    """Read a data set and keep its first `count`, 0 for all; UsageFault when it is none, or shorter."""
     try:
         if path.is_dir():
             names = sorted(each for each in path.rglob("*") if _is_visible(each.relative_to(path)) and each.is_file())
@@ -117,7 +117,7 @@ def read_dataset(path: Path, count: int | None = None) -> Dataset:
         raise UsageFault(f"{path}: Cannot be read: {error.strerror}") from error
     if not len(found):
         raise UsageFault(f"{path}: Has nothing to send")
-    if count is None or (isinstance(found, Files) and len(found) == 1):
+    if not count or (isinstance(found, Files) and len(found) == 1):
         return found
     if count > len(found):
         raise UsageFault(f"{path}: Has {len(found)} items, not {count}", "Take fewer, or `--dataset-size all`")

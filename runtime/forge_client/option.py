@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from forge_client.error import UsageFault
 from forge_client.server import APIS
@@ -73,7 +73,8 @@ class Options:
     api: str | None = None
     model: str | None = None
     dataset: Path | None = None
-    dataset_size: int | None = None
+    dataset_size: int = 0
+    """0 for all."""
     prompt: tuple[str, ...] = ()
     batch: int = 1
     max_tokens: int | None = None
@@ -114,14 +115,18 @@ def parse(argv: list[str], environ: Mapping[str, str]) -> Options:
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
     }
     known = set(given)
-    values = {**_from_file(environ, known), **_from_environ(environ, known), **flags}
+    values: dict[str, Any] = {**_from_file(environ, known), **_from_environ(environ, known), **flags}
+    for one, other in (("rate", "concurrency"), ("prompt", "dataset")):
+        if one in flags and other in flags:
+            raise UsageFault(f"--{one} and --{other} are both given", "Name one of them")
+        if one in flags:
+            values.pop(other, None)  # what only the environment or the file says
     if "requests" not in flags and "duration" in flags:
         values.pop("requests", None)
     elif "duration" not in values:
         values.setdefault("requests", DEFAULT_REQUESTS)
-    if variable := _OUTPUTS.get(command):
-        if "to" not in values and environ.get(variable):
-            values["to"] = Path(environ[variable])
+    if "to" not in values and environ.get(variable := _OUTPUTS.get(command, "")):
+        values["to"] = Path(environ[variable])
     if values.get("to") == Path("-"):
         values["to"] = None
     values.setdefault("url", _url(environ))
@@ -197,8 +202,8 @@ def _wait(text: str) -> float:
     return 0.0 if text.strip("0.") == "" and text else _seconds(text)
 
 
-def _size(text: str) -> int | None:
-    return None if text.lower() == "all" else _whole(1)(text)
+def _size(text: str) -> int:
+    return 0 if text.lower() == "all" else _whole(1)(text)
 
 
 _TYPES: Mapping[str, Callable[[str], object]] = {
@@ -242,8 +247,10 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("requests").add_argument
     add("--api", choices=APIS, help="interface [what the server has and the data set fits]")
     add("--model", metavar="NAME", help="name of the model [what the server says]")
-    add("--dataset", type=Path, metavar="PATH", help="prompts (.json, .jsonl, .txt), tensors as perf_analyzer takes them "
-        "(.json), or what is sent as it is: a file, a zip, a folder [DATASET]")  # fmt: skip
+    kinds = (
+        "prompts (.json, .jsonl, .txt), tensors as perf_analyzer takes them (.json), or a file, zip or folder as it is"
+    )
+    add("--dataset", type=Path, metavar="PATH", help=f"{kinds} [DATASET]")
     add("--dataset-size", type=_size, metavar="N", help="only the first N items, or all [DATASET_SIZE, all]")
     add("--prompt", action="append", metavar="TEXT", help="a prompt instead of a data set; may be repeated")
     add("--max-tokens", type=_whole(1), metavar="N", help="tokens to generate at most")

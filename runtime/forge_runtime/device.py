@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forge_runtime.config import Params
 from forge_runtime.error import LoadError
 
-__all__ = ["check_accelerator", "number_devices", "show_only", "total_memory"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_accelerator", "number_devices", "show_only", "torch_device", "total_memory"]
 
 ORDER: Final = "CUDA_DEVICE_ORDER"
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -30,6 +33,20 @@ def check_accelerator(params: Params, found: Sequence[str]) -> bool:
     if params.gpu_memory_share and not found:
         raise LoadError("params.gpu_memory_share: This process sees no accelerator whose memory could be shared")
     return bool(found)
+
+
+def torch_device(params: Params) -> torch.device:
+    """Return the device that PyTorch runs on, its share of memory set."""
+    import torch
+
+    number_devices()
+    found = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if not check_accelerator(params, found):
+        return torch.device("cpu")
+    device = torch.device("cuda", params.device_index)
+    if params.gpu_memory_share:
+        torch.cuda.set_per_process_memory_fraction(params.gpu_memory_share, device)
+    return device
 
 
 def show_only(index: int) -> None:

@@ -44,10 +44,10 @@ Result = Outage | Refusal | None
 
 
 class Connection(Protocol):
-    """One connection to one Redis; each call but `close` may raise Outage, and it is of no use then."""
+    """One connection to one Redis; after an outage it is of no use."""
 
     def open(self) -> None:
-        """Connect."""
+        """Connect, or raise Outage."""
         ...
 
     def send(self, commands: Sequence[bytes]) -> Sequence[Result]:
@@ -103,12 +103,15 @@ class RedisConnection:
             raise self._outage(error) from error
 
     def send(self, commands: Sequence[bytes]) -> Sequence[Result]:
-        """Send the commands and read an answer for each."""
+        """Send the commands and read an answer for each; where the connection is lost on the way, the rest are lost."""
+        results: list[Result] = []
         try:
             self._connection.send_packed_command([b"".join(commands)], False)
-            return [self._read() for _ in commands]
+            for _ in commands:
+                results.append(self._read())
         except (self._errors.RedisError, OSError) as error:
-            raise self._outage(error) from error
+            results += [self._outage(error)] * (len(commands) - len(results))
+        return results
 
     def close(self) -> None:
         """Shut the socket down."""

@@ -13,7 +13,7 @@ from forge_runtime.text import Detokenizer, Text
 __all__ = ["Row", "live", "open_rows", "outcomes"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Row:
     """One prompt of a call."""
 

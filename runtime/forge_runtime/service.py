@@ -26,6 +26,7 @@ from forge_runtime.http.app import App
 from forge_runtime.http.catalogue import model_endpoints
 from forge_runtime.http.endpoint import Endpoints
 from forge_runtime.http.legacy import LegacyEndpoints
+from forge_runtime.http.openapi import OpenApiEndpoints
 from forge_runtime.http.visit import Visits
 from forge_runtime.journal import Journal, Shape
 from forge_runtime.lifecycle import AnyLifecycle
@@ -77,6 +78,8 @@ class Service:
             *model_endpoints(handler, self._engine, self._visits, config),
             LegacyEndpoints(self._engine, config, journal, shape, tail or log.Tail(), self.stop),
         ]
+        paths = [*App.OWN, *(route.path for each in endpoints for route in each.routes())]
+        endpoints.append(OpenApiEndpoints(config, paths, texts=issubclass(handler, BaseServer)))
         self._app = App(self._engine, config, metrics, endpoints)
 
     def bind(self) -> tuple[str, int]:

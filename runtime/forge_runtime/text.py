@@ -144,5 +144,7 @@ class Text:
     def _doubtful(self) -> int:
         """Count the characters at the end that may begin a stop sequence."""
         longest = min(len(self._held), max(map(len, self._stop), default=1) - 1)
-        ends = (size for size in range(longest, 0, -1) if any(each.startswith(self._held[-size:]) for each in self._stop))
+        ends = (
+            size for size in range(longest, 0, -1) if any(each.startswith(self._held[-size:]) for each in self._stop)
+        )
         return next(ends, 0)

@@ -106,19 +106,9 @@ class RealRedis:
 
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         place = redis_stack.folder().absolute()
-        argv: list[str | Path] = [
-            place / redis_stack.SERVER,
-            "--bind",
-            HOST,
-            "--port",
-            str(port),
-            "--save",
-            "",
-            "--dir",
-            "/",
-        ]
+        argv = [f"{place}/{redis_stack.SERVER}", "--bind", HOST, "--port", f"{port}", "--save", "", "--dir", "/"]
         if self._module:
-            argv += ["--loadmodule", place / redis_stack.MODULE]
+            argv += ["--loadmodule", f"{place}/{redis_stack.MODULE}"]
         libraries = {**os.environ, "LD_LIBRARY_PATH": str(place)}
         return subprocess.Popen(argv, env=libraries, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
@@ -136,6 +126,8 @@ class ScriptedRedis:
         script = self
 
         class Handler(socketserver.StreamRequestHandler):
+            disable_nagle_algorithm = True
+
             def handle(self) -> None:
                 while head := self.rfile.readline():
                     words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2) for _ in range(int(head[1:]))]

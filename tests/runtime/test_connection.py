@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from forge_runtime.http.connection import ConnectionLimits, Connections, raise_descriptor_limit
 from tests.runtime.fake import wait_for
@@ -29,7 +30,7 @@ LIMITS = ConnectionLimits(
     keep_alive_s=0.15,
     discard_timeout_s=0.2,
     write_timeout_s=0.12,
-    min_write_rate=64 * 1024,
+    min_write_rate=2**20,
     max_header_bytes=4096,
     max_headers=20,
 )
@@ -78,6 +79,15 @@ class App:
         while not self.gate.is_set():
             await asyncio.sleep(0.005)
         await answer(send, b"waited")
+
+    async def half(self, receive: Any, send: Any) -> None:
+        """Send one half, and the other when the gate is open."""
+        headers = [(b"content-length", b"4")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ha", "more_body": True})
+        while not self.gate.is_set():
+            await asyncio.sleep(0.005)
+        await send({"type": "http.response.body", "body": b"lf"})
 
     async def big(self, receive: Any, send: Any) -> None:
         await answer(send, PIECE * BIG)
@@ -134,6 +144,11 @@ class Server:
     def is_empty(self) -> bool:
         state = self.server.server_state
         return (self.connections.open, len(state.connections), len(state.tasks)) == (0, 0, 0)
+
+    def is_paused(self) -> bool:
+        """Whether somebody sends more than is read."""
+        connections = list(self.server.server_state.connections)
+        return any(isinstance(one, H11Protocol) and one.flow.read_paused for one in connections)
 
     def call(self, function: Callable[[], None]) -> None:
         """Run in the server's thread, between two turns of its loop."""
@@ -357,22 +372,23 @@ def test_who_does_not_read_what_was_sent_is_hung_up_on(server: Server, connectio
     wait_for(server.is_empty)
 
 
-def test_a_byte_now_and_then_is_not_reading(server: Server) -> None:
-    peer = server.connect(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n", buffer=4096)
+@pytest.mark.parametrize("step", [1, 4096])
+def test_who_reads_too_slowly_is_hung_up_on(server: Server, step: int) -> None:
+    peer = server.connect(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n", buffer=16384)
     taken = 0
     with contextlib.suppress(ConnectionResetError):
         while not server.app.ended or not server.is_empty():
-            taken += len(peer.recv(1))
+            taken += len(peer.recv(step))
             time.sleep(0.02)  # the pace of the bytes
 
-    assert taken < 100
+    assert 0 < taken < 100 * step
 
 
 def test_who_reads_slowly_gets_everything(server: Server) -> None:
     peer = server.connect(b"GET /big HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", buffer=32768)
     end, taken = time.monotonic() + LIMITS.write_timeout_s * 3, 0
     while time.monotonic() < end:
-        taken += len(peer.recv(16384))
+        taken += len(peer.recv(32768))
         time.sleep(0.002)  # the pace of the bytes
     slowly = taken
     while piece := peer.recv(2**20):
@@ -469,13 +485,13 @@ def test_what_may_be_ignored_is(server: Server, caplog: pytest.LogCaptureFixture
     assert caplog.records == []
 
 
-def test_a_body_that_breaks_is_a_disconnect_for_the_application(server: Server) -> None:
-    peer = server.connect(CHUNKED + b"\r\n1\r\na\r\n")
-    wait_for(lambda: server.app.paths == ["/good"])
+def test_a_body_that_breaks_is_a_disconnect_for_the_application(patient: Server) -> None:
+    peer = patient.connect(CHUNKED + b"\r\n1\r\na\r\n")
+    wait_for(lambda: patient.app.paths == ["/good"])
     peer.sendall(b"zz\r\n")
 
     assert read(peer).code == "bad_request"
-    assert server.app.left.wait(5)
+    assert patient.app.left.wait(0.5)  # before the connection has ended
 
 
 def test_a_body_that_breaks_under_a_response_ends_it(server: Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -505,6 +521,19 @@ def test_who_is_refused_can_send_all_before_it_reads(patient: Server) -> None:
     peer.sendall(PIECE * 128)
 
     assert read(peer).code == "headers_too_large"
+
+
+def test_who_is_answered_too_early_can_send_all_before_it_reads(patient: Server) -> None:
+    head = b"POST /wait HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 8388608\r\n\r\n"
+    peer = patient.connect(head)
+    sender = threading.Thread(target=lambda: peer.sendall(PIECE * 128))
+    sender.start()
+    wait_for(patient.is_paused)
+    patient.app.gate.set()
+    sender.join(10)
+
+    assert read(peer).body == b"waited"
+    assert is_over(peer)
 
 
 def test_a_body_that_is_announced_is_asked_for(server: Server) -> None:
@@ -555,6 +584,15 @@ def test_one_connection_too_many_is_told_when_to_come_again(patient: Server) -> 
     patient.app.gate.set()
     assert [read(peer).body for peer in peers] == [b"waited", b"waited"]
     assert len(patient.app.paths) == 2
+
+
+def test_so_many_too_many_are_told_nothing(patient: Server) -> None:
+    for _ in range(2):
+        patient.connect(WAIT)
+    wait_for(lambda: len(patient.app.paths) == 2)
+    peers = [patient.connect() for _ in range(70)]
+
+    assert [True] * 64 + [False] * 6 == [peer.recv(1) != b"" for peer in peers]
 
 
 def test_the_connection_that_is_idle_the_longest_makes_room(patient: Server) -> None:
@@ -618,16 +656,19 @@ def test_while_it_drains_each_response_is_the_last() -> None:
 
 def test_in_the_end_what_is_idle_is_closed_and_what_is_not_is_answered() -> None:
     with serving() as server:
-        idle, silent, waiting = server.connect(GOOD), server.connect(), server.connect(WAIT)
+        idle, silent = server.connect(GOOD), server.connect()
         read(idle)
-        wait_for(lambda: "/wait" in server.app.paths)
+        busy = [server.connect(WAIT), server.connect(WAIT.replace(b"wait", b"half"))]
+        wait_for(lambda: {"/wait", "/half"} < set(server.app.paths))
+        busy[1].recv(1, socket.MSG_PEEK)  # the headers are out
         server.server.should_exit = True
 
         assert (idle.recv(1), silent.recv(1)) == (b"", b"")
         server.app.gate.set()
-        reply = read(waiting)
-        assert (reply.body, reply.headers["connection"]) == (b"waited", "close")
-        assert is_over(waiting)
+        replies = [read(peer) for peer in busy]
+        assert [reply.body for reply in replies] == [b"waited", b"half"]
+        assert [reply.headers.get("connection") for reply in replies] == ["close", None]
+        assert [is_over(peer) for peer in busy] == [True, True]
 
 
 def test_a_request_that_arrives_in_the_last_moment_is_answered() -> None:

@@ -126,7 +126,7 @@ def test_rapl_gives_microjoules(tmp_path: Path) -> None:
 
     phase: Any = measure(sensors, FakeBench(), clock=clock)["idle"]
 
-    shown = {key: value for key, value in phase["0"].items() if key != "timestamp"}
+    shown = {key: value for key, value in phase["99"].items() if key != "timestamp"}
     assert {"tag": "idle", "duration": 0.1, "package_0": pytest.approx(2e6), "core_0": 0} == shown
     assert (20.0, {"package_0": 20.0, "core_0": 0.0}) == (phase["mean_w"], phase["rails_w"])
 
@@ -263,6 +263,47 @@ def test_a_sensor_that_disappears_ends_its_phase() -> None:
 
     assert (10, 5.0) == (result["idle"]["indexes"], result["idle"]["mean_w"])
     assert "fake: `energy_uj`: No such file, after 10 samples" == result["reason"]["idle"]
+
+
+def test_a_sensor_that_disappears_ends_the_samples_of_all() -> None:
+    clock = FakeClock()
+
+    def watts(now: float) -> float:
+        if now > 6.05:
+            raise SensorError("Gone")
+        return 5.0
+
+    gone = FakeReader(watts, clock.monotonic, name="gone")
+
+    result = run(FakeBench(), constant(2.0, clock, "good"), gone, clock=clock)
+
+    assert (10, 7.0) == (result["idle"]["indexes"], result["idle"]["mean_w"])
+
+
+def test_a_counter_that_is_reset_ends_its_phase(tmp_path: Path) -> None:
+    write_rapl(tmp_path, {"intel-rapl:0": ("package-0", 0)})
+    energy = tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"
+
+    def count(now: float) -> None:
+        energy.write_text(f"{round((now if now < 6.05 else now - 6) * 20e6)}\n")
+
+    clock = FakeClock(count)
+    sensors = find_readers(tmp_path, nvml=None, clock=clock.monotonic)
+
+    result: Any = measure(sensors, FakeBench(), clock=clock)
+
+    assert (10, 20.0) == (result["idle"]["indexes"], result["idle"]["mean_w"])
+    assert "rapl: The counter of `package_0` was reset, after 10 samples" == result["reason"]["idle"]
+
+
+@pytest.mark.parametrize(("duration", "interval", "samples"), [(0.3, 0.1, 3), (1.0, 0.3, 3), (0.1, 0.1, 1)])
+def test_samples_fill_the_time(duration: float, interval: float, samples: int) -> None:
+    clock = FakeClock()
+    settings = PowerSettings(duration, 0.0, 0.0, interval)
+
+    result: Any = measure(found(constant(5.0, clock)), FakeBench(), settings, clock=clock)
+
+    assert samples == result["idle"]["indexes"]
 
 
 def test_a_sensor_that_is_gone_leaves_the_others() -> None:

@@ -73,7 +73,7 @@ def test_a_sensor_that_is_lost_is_not_told_on(start: Start) -> None:
             raise SensorError("Gone")
         return 2.0
 
-    monitor = start(sensor("a", watts))
+    monitor = start(sensor("a", watts), clock=lambda: 0.0)
     wait_for(lambda: monitor.watts() is not None)
     gone.set()
     wait_for(lambda: monitor.watts() is None)

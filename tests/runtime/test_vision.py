@@ -210,7 +210,7 @@ def test_pictures_of_several_requests_share_a_run(
     assert [shape[0] for shape in backend.batches] == expected
 
 
-def test_requests_that_share_a_run_are_answered_over_http(client: Client) -> None:
+def test_pictures_that_come_at_the_same_time_get_their_own_answers(client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda colour: send(client, picture(colour)), [*COLOURS] * 2))
 

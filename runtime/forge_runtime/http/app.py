@@ -25,15 +25,15 @@ __all__ = ["App"]
 class App:
     """The ASGI application of one engine."""
 
+    OWN = ("/healthz", "/readyz", "/metrics")
+
     def __init__(self, engine: Engine, config: Config, metrics: Metrics, endpoints: Sequence[Endpoints]) -> None:
         self._engine = engine
         self._config = config
         self._metrics = metrics
         self._endpoints = endpoints
         routes = [
-            Route("/healthz", self._healthz),
-            Route("/readyz", self._readyz),
-            Route("/metrics", self._expose),
+            *map(Route, self.OWN, (self._healthz, self._readyz, self._expose)),
             *(route for each in endpoints for route in each.routes()),
         ]
         starlette = Starlette(

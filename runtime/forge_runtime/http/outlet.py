@@ -119,5 +119,3 @@ def _tune(sock: socket.socket, limits: ConnectionLimits) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Megabytes fit into the kernel's buffer. A small one would slow down long lines; this bounds what is unsent.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.write_buffer_bytes)
-        # What is left when the process has closed; and a client that has vanished. Twice: ours comes first.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.write_timeout_s * 2000))

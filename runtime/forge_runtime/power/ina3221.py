@@ -71,9 +71,8 @@ class Ina3221Reader:
 def find_ina3221(root: Path, clock: Callable[[], float] = time.monotonic) -> Ina3221Reader:
     """Find the chips below `root`; raise SensorError where there is none to read."""
     channels: dict[str, Channel] = {}
-    chips = list(_chips(root))
     fault = ""
-    for chip in chips:
+    for chip in _chips(root):
         for number in CHANNELS:
             channel = Channel(chip / f"in{number}_input", chip / f"curr{number}_input")
             try:
@@ -90,13 +89,9 @@ def find_ina3221(root: Path, clock: Callable[[], float] = time.monotonic) -> Ina
 
 
 def _chips(root: Path) -> Iterator[Path]:
-    """Give each hwmon folder once: the driver and the class link to the same ones."""
-    seen: set[Path] = set()
-    generic = (path for path in sorted((root / CLASS).glob("hwmon*")) if _text(path / "name") == "ina3221")
-    for path in (*sorted((root / DRIVER).glob("*-*/hwmon/hwmon*")), *generic):
-        if path.resolve() not in seen:
-            seen.add(path.resolve())
-            yield path
+    """Give each hwmon folder, by its driver and by its class: most are there twice, and their rails are the same."""
+    yield from sorted((root / DRIVER).glob("*-*/hwmon/hwmon*"))
+    yield from (path for path in sorted((root / CLASS).glob("hwmon*")) if _text(path / "name") == "ina3221")
 
 
 def _label(chip: Path, number: int) -> str:
