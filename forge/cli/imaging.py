@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import click
 
 from forge.cli.building import combined, settings_of
 from forge.cli.console import Console
 from forge.cli.options import merged
 from forge.cli.session import Session
-from forge.core.errors import UserError
+from forge.core.errors import HostError, UserError
 from forge.core.label import Label
 from forge.core.provider import ImageInfo
 from forge.core.tool import Content, TreeContent
@@ -63,6 +65,25 @@ def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: 
     tree = Tree.decode(session.store.read(layout.tree))
     made = _tree(builder.content(run, info.root)) if root else None
     return BuiltImage(label, info, tree, summarize(tree, session.store), made)
+
+
+def runnable_image(session: Session, text: str, given: Mapping[str, Any]) -> BuiltImage:
+    """Build the one image that a label names, with its file system; HostError when it is not for this machine."""
+    image = built_image(session, text, given, root=True)
+    if image.info.arch != session.execution.arch:
+        raise HostError(f"`{image.label}` is for `{image.info.arch}`, this machine is `{session.execution.arch}`")
+    return image
+
+
+def variables(texts: Iterable[str]) -> dict[str, str]:
+    """Read `NAME=VALUE`, as `--env` takes it."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--env {text} has no `=`")
+        found[name] = value
+    return found
 
 
 def _tree(content: Content | None) -> TreeContent:

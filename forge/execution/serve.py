@@ -1,4 +1,4 @@
-"""Serving an image's own file system in the sandbox, in the foreground."""
+"""Serving an image's own file system in the sandbox."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO
 
 from forge.core.action import OUT, WORK
 from forge.core.tool import TreeContent
@@ -22,6 +23,46 @@ STOP_SECONDS = 40.0
 """What a service gets to drain before it is killed: more than the runtime's own limit."""
 
 
+class Service:
+    """A service that has been started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], child: int) -> None:
+        self._process = process
+        self._child = child
+        """Its process id as this machine sees it; 0 when the sandbox did not come up."""
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """Wait until it ends; its exit code."""
+        return self._process.wait()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> int:
+        """Let it finish what it has begun, and kill it when that takes longer; its exit code."""
+        self.ask_to_stop()
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Tell it to finish what it has begun."""
+        self._send(signal.SIGTERM if self._child else signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._child or self._process.pid, number)
+
+
 def serve(
     store: LocalStore, bwrap: str, root: TreeContent, argv: Sequence[str], env: Mapping[str, str], workdir: str
 ) -> int:
@@ -30,6 +71,34 @@ def serve(
     The first interrupt asks it to stop and lets it finish what it has begun; the second kills it.
     HostError when there is no sandbox.
     """
+    with started(store, bwrap, root, argv, env, workdir) as service:
+        interrupts = 0
+        while True:
+            try:
+                return service.wait()
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts > 1:
+                    service.kill()
+                    continue
+                service.ask_to_stop()
+                timer = threading.Timer(STOP_SECONDS, service.kill)
+                timer.daemon = True
+                timer.start()
+
+
+@contextmanager
+def started(
+    store: LocalStore,
+    bwrap: str,
+    root: TreeContent,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    workdir: str,
+    *,
+    log: IO[bytes] | None = None,
+) -> Iterator[Service]:
+    """Start a service on the host's network, with both outputs in `log`; whatever happens, none is left at the end."""
     rootfs = materialize(store, root)
     base = store.scratch.subfolder()
     with host_errors(base):
@@ -41,30 +110,25 @@ def serve(
     reading, writing = os.pipe()
     # As pid 1 the service itself gets the signal to stop, not an init that would not pass it on.
     line[1:1] = ["--as-pid-1", "--json-status-fd", str(writing)]
+    process = None
     try:
-        process = subprocess.Popen(line, env={}, pass_fds=[writing], stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            line,
+            env={},
+            pass_fds=[writing],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         os.close(writing)
-        return _attend(process, reading)
+        yield Service(process, _child(reading))
     finally:
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
         os.close(reading)
         remove(base)
-
-
-def _attend(process: subprocess.Popen[bytes], status: int) -> int:
-    child = _child(status)
-    interrupts = 0
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            interrupts += 1
-            first = interrupts == 1 and child
-            with suppress(ProcessLookupError):
-                os.kill(child or process.pid, signal.SIGTERM if first else signal.SIGKILL)
-            if first:
-                timer = threading.Timer(STOP_SECONDS, process.kill)
-                timer.daemon = True
-                timer.start()
 
 
 def _child(status: int) -> int:

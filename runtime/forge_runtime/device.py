@@ -13,7 +13,7 @@ from forge_runtime.error import LoadError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_accelerator", "number_devices", "show_only", "torch_device", "total_memory"]
+__all__ = ["check_accelerator", "device_memories", "number_devices", "show_only", "torch_device"]
 
 ORDER: Final = "CUDA_DEVICE_ORDER"
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -62,16 +62,19 @@ def show_only(index: int) -> None:
         os.environ[VISIBLE] = found[index]
 
 
-def total_memory(index: int, driver: Any = None) -> int | None:
-    """Return the bytes of a GPU as CUDA's driver tells them, or None where there is no driver or no such GPU."""
+def device_memories(driver: Any = None) -> tuple[int, ...]:
+    """Return the bytes of each GPU that CUDA sees, as its driver tells them; none where there is no driver."""
+    number_devices()
     try:
         cuda = driver or ctypes.CDLL(DRIVER)
     except OSError:
-        return None
-    device, size = ctypes.c_int(), ctypes.c_size_t()
-    failed = (
-        cuda.cuInit(0)
-        or cuda.cuDeviceGet(ctypes.byref(device), index)
-        or cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-    )
-    return None if failed else size.value
+        return ()
+    count, device, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    found = []
+    for index in range(count.value):
+        if cuda.cuDeviceGet(ctypes.byref(device), index) or cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device):
+            return ()
+        found.append(size.value)
+    return tuple(found)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from forge_runtime import log
 from forge_runtime.backend import Generation, Supervised
 from forge_runtime.error import BackendLost, LoadError, RequestError, StepError
 from forge_runtime.exchange import Exchange, Limits
 from forge_runtime.lifecycle import AnyLifecycle
-from forge_runtime.method import Emit, Headers, Method
+from forge_runtime.method import Emit, Headers, Method, Run
 from forge_runtime.metric import Metrics
 from forge_runtime.recovery import Recovery
 from forge_runtime.worker import Batching, Job, QueueFullError, Worker
@@ -125,7 +125,7 @@ class Engine:
 
     async def run(self, method: Method, prepared: Any, exchange: Exchange, emit: Emit | None = None) -> Any:
         """Queue what is prepared and run it, alone or with others; cancel this, and it is told."""
-        job = _Run(self._infer, method, prepared, exchange, emit)
+        job = Run(self._infer, method, prepared, exchange, emit)
         try:
             self._worker.submit(job)
         except QueueFullError:
@@ -205,7 +205,7 @@ class Engine:
         decoded = self._timed("decode", exchange.seconds, lambda: method.decode(body, headers))
         return decoded, self._timed("preprocess", exchange.seconds, lambda: method.preprocess(decoded))
 
-    def _infer(self, jobs: Sequence[_Run]) -> None:
+    def _infer(self, jobs: Sequence[Run]) -> None:
         """Run a batch in the model's thread, and settle its jobs."""
         items = sum(job.items for job in jobs)
         self._metrics.batches.observe(items)
@@ -227,7 +227,7 @@ class Engine:
                 self._count_tokens(job.exchange, outcome)
                 job.future.set_result(outcome)
 
-    def _outcomes(self, jobs: Sequence[_Run]) -> Sequence[Any]:
+    def _outcomes(self, jobs: Sequence[Run]) -> Sequence[Any]:
         try:
             outcomes = jobs[0].infer([job.asked for job in jobs])
         except RequestError as error:
@@ -241,7 +241,7 @@ class Engine:
             raise StepError("infer", ValueError(f"{len(jobs)} requests, but {len(outcomes)} outcomes"))
         return outcomes
 
-    def _alone(self, job: _Run) -> Any:
+    def _alone(self, job: Run) -> Any:
         if job.exchange.first_token_s is not None:
             return StepError("infer", RuntimeError("A batch failed when this request's text had begun"))
         try:
@@ -286,24 +286,6 @@ class Engine:
         taken = time.perf_counter() - started
         seconds[step] = round(taken, 6)
         self._metrics.steps.labels(step).observe(taken)
-
-
-class _Run(Job):
-    """One request's part in a run of the model."""
-
-    def __init__(
-        self,
-        run: Callable[[Sequence[_Run]], None],
-        method: Method,
-        prepared: Any,
-        exchange: Exchange,
-        emit: Emit | None,
-    ) -> None:
-        # Jobs of one lane are all of this class.
-        super().__init__(cast("Callable[[Sequence[Job]], None]", run), lane=method.lane(prepared), items=exchange.items)
-        self.infer = method.infer
-        self.asked = method.bind(prepared, self.is_cancelled, emit)
-        self.exchange = exchange
 
 
 def _too_many() -> RequestError:

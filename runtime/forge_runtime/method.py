@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+from forge_runtime.exchange import Exchange
 from forge_runtime.lifecycle import AnyLifecycle, Lifecycle, merges_requests
 from forge_runtime.request import Awaited, Request
+from forge_runtime.worker import Job
 
-__all__ = ["Emit", "Headers", "Method", "bind", "handler_method", "infer_of", "lane_of"]
+__all__ = ["Emit", "Headers", "Method", "Run", "bind", "handler_method", "infer_of", "lane_of"]
 
 Headers = Mapping[str, str]
 Emit = Callable[[int, str], None]
@@ -69,3 +71,21 @@ def bind(request: Any, cancelled: Callable[[], bool], emit: Emit | None) -> Any:
     if isinstance(request, Request):
         return replace(request, cancelled=cancelled, emit=emit)
     return replace(request, cancelled=cancelled) if isinstance(request, Awaited) else request
+
+
+class Run(Job):
+    """One request's part in a run of the model."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Run]], None],
+        method: Method,
+        prepared: Any,
+        exchange: Exchange,
+        emit: Emit | None,
+    ) -> None:
+        # Jobs of one lane are all of this class.
+        super().__init__(cast("Callable[[Sequence[Job]], None]", run), lane=method.lane(prepared), items=exchange.items)
+        self.infer = method.infer
+        self.asked = method.bind(prepared, self.is_cancelled, emit)
+        self.exchange = exchange

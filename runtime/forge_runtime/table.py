@@ -16,6 +16,8 @@ __all__ = ["Table", "parse_json"]
 TRUE = frozenset({"true", "yes", "y", "on", "1"})
 FALSE = frozenset({"false", "no", "n", "off", "0"})
 SHOWN = 40
+MAX_UNKNOWN = 8
+"""Unknown keys that are named."""
 
 Default = TypeVar("Default")
 Value = TypeVar("Value")
@@ -24,7 +26,7 @@ Value = TypeVar("Value")
 def parse_json(text: str) -> object:
     """Parse strict JSON; raise ValueError for all else, however deep or long."""
     try:
-        value: object = json.loads(text, parse_constant=_refuse_constant)
+        value: object = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("Nested too deeply") from None
     return value
@@ -139,12 +141,13 @@ class Table:
                 self._note(self._path(key), "Missing")
 
     def close(self) -> None:
-        """Note every key that no reader has asked for."""
-        for key in self._values:
-            if key not in self._known:
-                near = difflib.get_close_matches(key, self._known, n=1)
-                hint = f"; did you mean `{near[0]}`?" if near else f"; known are [{', '.join(self._known)}]"
-                self._note(self._path(key), f"Unknown key{hint}")
+        """Note every key that no reader has asked for, the first of many."""
+        unknown = [key for key in self._values if key not in self._known]
+        for key in unknown[:MAX_UNKNOWN]:
+            # A key comes from outside: one of a megabyte is like none of ours.
+            near = difflib.get_close_matches(key[:SHOWN], self._known, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else f"; known are [{', '.join(self._known)}]"
+            self._note(self._path(key), f"Unknown key{hint}")
 
     def _read(
         self,
@@ -194,6 +197,14 @@ class Table:
 
     def _note(self, place: str, text: str) -> None:
         self.faults.append(Fault(place, text))
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # Which of them counts is up to each reader: what one has checked another may not see.
+        raise ValueError("A key is there twice")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

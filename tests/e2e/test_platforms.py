@@ -11,8 +11,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import openai
 import pytest
+import tritonclient.http as triton
 
 from tests.e2e.conftest import copy_workspace, need, run
 from tests.e2e.program import Forge
@@ -64,18 +68,77 @@ def tokens(service: Service) -> dict[str, list[int]]:
 
 
 @pytest.fixture(scope="module")
-def by_llama(forge: Forge) -> dict[str, list[int]]:
-    """What the llama image generates on this machine."""
+def llama(forge: Forge) -> Iterator[Service]:
+    """The llama image on this machine."""
     with served(forge, "//tiny_gpt2:cpu_llm_llama") as service:
-        return tokens(service)
+        yield service
 
 
-def test_transformers_and_llama_generate_the_same_tokens(forge: Forge, by_llama: dict[str, list[int]]) -> None:
+@pytest.fixture(scope="module")
+def transformers(forge: Forge) -> Iterator[Service]:
+    """The transformers image."""
     with served(forge, "//tiny_gpt2:cpu_llm_trf") as service:
-        by_transformers = tokens(service)
+        yield service
 
+
+@pytest.fixture(scope="module", params=["llama", "transformers"])
+def openai_client(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client of each."""
+    service: Service = request.getfixturevalue(request.param)
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{service.port}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def by_llama(llama: Service) -> dict[str, list[int]]:
+    """What the llama image generates on this machine."""
+    return tokens(llama)
+
+
+def test_transformers_and_llama_generate_the_same_tokens(transformers: Service, by_llama: dict[str, list[int]]) -> None:
     assert {32} == {len(found) for found in by_llama.values()}
-    assert by_transformers == by_llama
+    assert by_llama == tokens(transformers)
+
+
+def test_openais_client_completes(openai_client: openai.OpenAI, llama: Service) -> None:
+    prompt = PROMPTS[0]
+    completion = openai_client.completions.create(model="tiny_gpt2", prompt=prompt, max_tokens=32, temperature=0)
+
+    assert llama.infer([prompt])[prompt]["text"] == completion.choices[0].text
+    assert completion.usage is not None
+    assert 32 == completion.usage.completion_tokens
+
+
+def test_openais_client_chats_and_streams(openai_client: openai.OpenAI) -> None:
+    messages: list[Any] = [{"role": "user", "content": "the build"}]
+    asked: dict[str, Any] = {"model": "tiny_gpt2", "messages": messages, "max_tokens": 24, "temperature": 0}
+
+    whole = openai_client.chat.completions.create(**asked)
+    chunks = list(openai_client.chat.completions.create(**asked, stream=True))
+
+    assert whole.choices[0].message.content == "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert len([chunk for chunk in chunks if chunk.choices[0].delta.content]) > 1
+
+
+def test_openais_client_samples_what_a_seed_says(openai_client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "tiny_gpt2", "prompt": "a", "temperature": 1.5, "max_tokens": 16}
+    texts = [openai_client.completions.create(**asked, seed=seed).choices[0].text for seed in (7, 7, 8)]
+
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_tritons_client_infers(forge: Forge) -> None:
+    pictures = np.zeros((3, 3, 32, 32), np.float32)
+    with served(forge, "//tiny_vision:cpu_onnx") as service:
+        client = triton.InferenceServerClient(f"127.0.0.1:{service.port}")
+        given = client.get_model_metadata("tiny_vision")["inputs"][0]
+        tensor = triton.InferInput(given["name"], list(pictures.shape), given["datatype"])
+        tensor.set_data_from_numpy(pictures)
+        answer = client.infer("tiny_vision", [tensor])
+        name = client.get_model_metadata("tiny_vision")["outputs"][0]["name"]
+        client.close()
+
+    assert (3, 10) == answer.as_numpy(name).shape
 
 
 @pytest.mark.docker

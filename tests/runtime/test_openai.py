@@ -264,7 +264,7 @@ REFUSED_CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": "Hi"}, "messages", "1 to 1024"),
     ({"messages": HI * 1025}, "messages", "1 to 1024"),
     ({"messages": ["Hi"]}, "messages.0", "Expected an object"),
-    ({"messages": [*HI, {"role": "user"}]}, "messages.1.content", "Missing"),
+    ({"messages": [*HI, {"role": "user"}]}, "messages.1.content", "Expected a string, or parts"),
     ({"messages": [{"content": "Hi"}]}, "messages.0.role", "Missing"),
     ({"messages": [{**HI[0], "role": "function"}]}, "messages.0.role", "one of [developer, system, user"),
     ({"messages": [{**HI[0], "role": 1}]}, "messages.0.role", "one of"),

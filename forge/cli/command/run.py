@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from forge.cli.imaging import built_image
+from forge.cli.imaging import runnable_image, variables
 from forge.cli.options import CONTEXT, build_options, working_folder
 from forge.cli.session import Session
 from forge.core.errors import HostError
@@ -22,33 +22,30 @@ from forge.execution.serve import serve
 Examples:
   forge run //tiny_gpt2:cpu_llm_trf
   forge run //tiny_gpt2:cpu_llm_trf --port 8080 --env TEMPERATURE=0.2
-  curl -s localhost:8080/api/infer -d '{"prompts": ["the build"]}'""",
+  curl -s localhost:8080/api/infer -d '{"prompts": ["the build"]}'
+  forge run //tiny_gpt2:client --port 8080 -- --concurrency 1:4     the client of what runs there""",
 )
 @click.argument("label")
+@click.argument("arguments", nargs=-1)
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="Environment variable of the service.")
 @build_options
-def command(label: str, port: int, env: tuple[str, ...], **flags: Any) -> int:
+def command(label: str, arguments: tuple[str, ...], port: int, env: tuple[str, ...], **flags: Any) -> int:
     """Serve an image here without Docker: from its own file system, in the sandbox, on loopback.
 
-    Ctrl-C stops it; what it has begun is finished. Its exit code is passed on.
+    Ctrl-C stops it; what it has begun is finished. Its exit code is passed on. ARGUMENTS after `--` are its own.
     """
-    variables = {}
-    for text in env:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.UsageError(f"--env {text} has no `=`")
-        variables[name] = value
+    given = variables(env)
     session = Session(working_folder(), os.environ)
     bwrap = find_bwrap(os.environ)
-    image = built_image(session, label, flags, root=True)
-    if image.info.arch != session.execution.arch:
-        raise HostError(f"`{image.label}` is for `{image.info.arch}`, this machine is `{session.execution.arch}`")
-    _check_port(port)
+    image = runnable_image(session, label, flags)
+    if image.info.port:  # a client has none, and asks the one that is given
+        _check_port(port)
+        click.echo(f"Serving {image.label} on http://127.0.0.1:{port} (Ctrl-C stops it)", err=True)
     assert image.root is not None
-    click.echo(f"Serving {image.label} on http://127.0.0.1:{port} (Ctrl-C stops it)", err=True)
-    environ = {**dict(image.info.environ), **variables, "SERVER_IP": "127.0.0.1", "SERVER_PORT": str(port)}
-    return serve(session.store, bwrap, image.root, image.info.entrypoint, environ, image.info.workdir)
+    environ = {**dict(image.info.environ), **given, "SERVER_IP": "127.0.0.1", "SERVER_PORT": str(port)}
+    argv = [*image.info.entrypoint, *arguments]
+    return serve(session.store, bwrap, image.root, argv, environ, image.info.workdir)
 
 
 def _check_port(port: int) -> None:

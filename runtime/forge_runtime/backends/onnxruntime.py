@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from forge_runtime.backend import TensorSpec
 from forge_runtime.config import ModelConfig, Params, Provider
+from forge_runtime.device import check_accelerator, device_memories
 from forge_runtime.error import LoadError, RequestError
 from forge_runtime.onnx_file import check_file
 from forge_runtime.weights import find_file
 
-__all__ = ["OnnxBackend", "create"]
+__all__ = ["OnnxBackend", "create", "provider_options"]
 
 PROVIDERS: Final[Mapping[Provider, tuple[str, ...]]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -50,14 +51,16 @@ class OnnxBackend:
         missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
         if missing:
             raise LoadError(f"Provider `{params.provider}` needs [{', '.join(missing)}], which this image has not")
+        configured = provider_options(params, device_memories() if params.provider != "cpu" else ())
         try:
-            self._session = onnxruntime.InferenceSession(path, self._options(params), providers=list(providers))
+            self._session = onnxruntime.InferenceSession(path, self._options(params), providers=configured)
         except Exception as error:  # the library's errors have no common base but this
             raise LoadError(f"{path}: {' '.join(str(error).split())}") from error
-        self._provider = self._session.get_providers()[0]
-        if self._provider != providers[0]:
+        started = self._session.get_providers()[0]
+        if started != providers[0]:
             # The library takes the next one in silence, and serves ten times slower.
-            raise LoadError(f"Provider `{params.provider}` did not start, only `{self._provider}` did")
+            raise LoadError(f"Provider `{params.provider}` did not start, only `{started}` did")
+        self._device = params.provider if params.provider == "cpu" else f"{params.provider}:{params.device_index}"
         self._inputs = [_spec(each, path.name) for each in self._session.get_inputs()]
         self._outputs = [_spec(each, path.name) for each in self._session.get_outputs()]
 
@@ -65,7 +68,7 @@ class OnnxBackend:
         """Say on what the graph runs, and what goes in and out."""
         return {
             "backend": "onnxruntime",
-            "device": self._provider.removesuffix("ExecutionProvider").lower(),
+            "device": self._device,
             "threads": self._session.get_session_options().intra_op_num_threads,
             "inputs": ", ".join(map(_shown, self._inputs)),
             "outputs": ", ".join(map(_shown, self._outputs)),
@@ -96,6 +99,22 @@ class OnnxBackend:
         options.use_deterministic_compute = True
         options.log_severity_level = FATAL
         return options
+
+
+def provider_options(params: Params, memories: Sequence[int]) -> list[tuple[str, dict[str, str]]]:
+    """Return the providers, best first, each with its options; `memories` are the bytes of each GPU."""
+    names = PROVIDERS[params.provider]
+    if params.provider == "cpu":
+        if params.device_index or params.gpu_memory_share:
+            raise LoadError("params.provider: `cpu` has no use for `device_index` and `gpu_memory_share`")
+        return [(name, {}) for name in names]
+    check_accelerator(params, [f"{size >> 30} GiB" for size in memories])
+    device = {"device_id": str(params.device_index)}
+    limit = {}
+    if params.gpu_memory_share:
+        limit["gpu_mem_limit"] = str(int(params.gpu_memory_share * memories[params.device_index]))
+    options = {"TensorrtExecutionProvider": device, "CUDAExecutionProvider": {**device, **limit}}
+    return [(name, options.get(name, {})) for name in names]
 
 
 def _spec(argument: Any, file: str) -> TensorSpec:

@@ -44,7 +44,7 @@ def parse_messages(table: Table) -> Sequence[Message]:
 
 def _message(value: object, place: str, faults: list[Fault]) -> Message:
     table = open_table(value, place, faults)
-    table.require("role", "content")
+    table.require("role")
     message = {"role": table.choice("role", "", ROLES), "content": _content(table, place)}
     for key in ("name", "tool_call_id"):
         text = table.take(key)
@@ -60,7 +60,7 @@ def _message(value: object, place: str, faults: list[Fault]) -> Message:
 def _content(table: Table, place: str) -> str:
     value = table.take("content")
     texts = _parts(value, f"{place}.content", table.faults) if isinstance(value, list) else [value]
-    if value is not None and not all(is_text(text) for text in texts):
+    if not all(is_text(text) for text in texts):
         fault = "Expected a string, or parts of the type `text`, without lone surrogates"
         table.faults.append(Fault(f"{place}.content", fault))
     # Joined as vLLM and llama.cpp do.

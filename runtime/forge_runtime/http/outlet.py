@@ -118,4 +118,5 @@ def _tune(sock: socket.socket, limits: ConnectionLimits) -> None:
         # the client to confirm the headers, often 40 ms.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Megabytes fit into the kernel's buffer. A small one would slow down long lines; this bounds what is unsent.
+        # (Not TCP_USER_TIMEOUT: it ends connections with small windows even while they get on.)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.write_buffer_bytes)

@@ -89,8 +89,7 @@ class _Meter:
             if failure.lost:
                 self._lost[failure.lost] = failure.reason
             return None
-        texts = [text for lost, text in self._lost.items() if lost != BENCH]
-        texts += [f"{sensor}: {text}" for sensor, text in faults.items()]
+        texts = [*self._lost.values(), *(f"{sensor}: {text}" for sensor, text in faults.items())]
         if texts:
             self.reasons[name] = "; ".join(texts)
         return shown
