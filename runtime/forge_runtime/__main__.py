@@ -33,10 +33,10 @@ def main(environ: Mapping[str, str], *, backend: Callable[[], Backend] | None = 
         if backend is None:
             check_backend(config.backend)
         handler = load_handler(config.server)
+        service = Service(config, handler=handler, backend=backend, tail=tail)
     except StartError as error:
         log.event(logger, logging.ERROR, str(error), error=error.__cause__)
         return EXIT_USAGE
-    service = Service(config, handler=handler, backend=backend, tail=tail)
     status = service.run()
     if not service.end():
         # The model's thread cannot be ended, and ending the interpreter under it may crash.

@@ -11,7 +11,7 @@ from forge_runtime.config import ModelConfig
 from forge_runtime.error import LoadError
 from forge_runtime.text import Detokenizer, Window
 
-__all__ = ["Tokenizer", "check_folder", "read_ends", "read_positions", "speller", "token_ids"]
+__all__ = ["Tokenizer", "check_folder", "read_ends", "read_positions", "read_precision", "speller", "token_ids"]
 
 POSITIONS: Final = (
     "max_position_embeddings",
@@ -62,11 +62,15 @@ def speller(tokenizer: Tokenizer) -> Callable[[Sequence[int]], Detokenizer]:
 
 def read_positions(folder: Path) -> int | None:
     """Return how many tokens a context of the model may have, or None where its folder does not say."""
-    config = _read(folder / "config.json")
-    text = config.get("text_config")
-    tables = (config, text if isinstance(text, dict) else {}, _read(folder / "tokenizer_config.json"))
+    tables = [*_tables(folder), _read(folder / "tokenizer_config.json")]
     found = [value for table in tables for key in POSITIONS if isinstance(value := table.get(key), int) and value > 0]
     return min(found, default=None)
+
+
+def read_precision(folder: Path) -> str:
+    """Return the type of the weights as their folder names it."""
+    found = [table[key] for table in _tables(folder) for key in ("dtype", "torch_dtype") if key in table]
+    return str(found[0]) if found else "unknown"
 
 
 def read_ends(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
@@ -80,6 +84,13 @@ def token_ids(value: int | Sequence[int] | None) -> list[int]:
     if value is None:
         return []
     return [value] if isinstance(value, int) else list(value)
+
+
+def _tables(folder: Path) -> list[Mapping[str, Any]]:
+    """Return config.json and what it says of the model within a model, or of an engine's model and its build."""
+    config = _read(folder / "config.json")
+    inner = [config.get(key) for key in ("text_config", "pretrained_config", "build_config")]
+    return [config, *(each for each in inner if isinstance(each, dict))]
 
 
 def _read(path: Path) -> Mapping[str, Any]:

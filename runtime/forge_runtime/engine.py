@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.method import Emit, Headers, Method, Run
 from forge_runtime.metric import Metrics
 from forge_runtime.recovery import Recovery
+from forge_runtime.step import StepClock
 from forge_runtime.worker import Batching, Job, QueueFullError, Worker
 
 __all__ = ["Engine", "State"]
@@ -27,6 +28,10 @@ __all__ = ["Engine", "State"]
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Sample = tuple[Method, Any, Any]
+
+MAX_SAMPLE = 32
+"""Items; it is kept."""
 
 
 class State(Enum):
@@ -47,6 +52,7 @@ class Engine:
     ) -> None:
         self._create = create
         self._metrics = metrics
+        self._clock = StepClock(metrics)
         self._limits = limits
         self._server: AnyLifecycle | None = None
         self._recovery: Recovery | None = None
@@ -58,6 +64,8 @@ class Engine:
         self._lock = threading.Lock()
         self.once: dict[str, float] = {}
         """Seconds of `load` and `warm_up`."""
+        self.sample: Sample | None = None
+        """The first request that was answered: what it was decoded to, and its results."""
         metrics.ready.set_function(lambda: float(self._state is State.READY))
         metrics.queued.set_function(lambda: float(self.waiting))
 
@@ -139,22 +147,32 @@ class Engine:
 
     async def finish(self, method: Method, decoded: Any, results: Any, exchange: Exchange) -> bytes:
         """Postprocess and encode."""
-        return await self.in_hooks(partial(self._encode, method, decoded, results, exchange))
+        body = await self.in_hooks(partial(self._encode, method, decoded, results, exchange))
+        if self.sample is None and exchange.items <= MAX_SAMPLE:
+            self.sample = (method, decoded, results)
+        return body
 
     async def in_hooks(self, call: Callable[[], Result]) -> Result:
         """Run something in the thread of the hooks."""
-        return await asyncio.get_running_loop().run_in_executor(self._hooks, call)
+        return await asyncio.wrap_future(self._hooks.submit(call))
 
-    def when_idle(self, call: Callable[[Callable[[], bool]], None]) -> Job:
+    def submit_hook(self, call: Callable[[], Any]) -> Future[Any]:
+        """Run something in the thread of the hooks; from any thread, RuntimeError when it has ended."""
+        return self._hooks.submit(call)
+
+    def when_idle(self, call: Callable[[Callable[[], bool]], Any]) -> Job:
         """Run something in the model's thread when no request waits; it is told when one does."""
 
         def run(jobs: Sequence[Job]) -> None:
-            call(lambda: len(self._worker) > 0)
-            jobs[0].future.set_result(None)
+            jobs[0].future.set_result(call(lambda: len(self._worker) > 0))
 
         job = Job(run)
         self._worker.submit_idle(job)
         return job
+
+    def withdraw(self, job: Job) -> None:
+        """Take back what runs when idle."""
+        self._worker.cancel(job)
 
     def _prepare(self, loaded: Callable[[AnyLifecycle], None], on_failure: Callable[[], None]) -> bool:
         try:
@@ -182,8 +200,8 @@ class Engine:
         return True
 
     def _load(self, server: AnyLifecycle) -> None:
-        self._timed("load", self.once, server.load)
-        self._timed("warm_up", self.once, server.warm_up)
+        self._clock.timed("load", self.once, server.load)
+        self._clock.timed("warm_up", self.once, server.warm_up)
 
     def _lost(self, reason: str) -> None:
         assert self._recovery is not None  # made before anybody watches
@@ -202,8 +220,8 @@ class Engine:
                 self._state = state
 
     def _decode(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> tuple[Any, Any]:
-        decoded = self._timed("decode", exchange.seconds, lambda: method.decode(body, headers))
-        return decoded, self._timed("preprocess", exchange.seconds, lambda: method.preprocess(decoded))
+        decoded = self._clock.timed("decode", exchange.seconds, lambda: method.decode(body, headers))
+        return decoded, self._clock.timed("preprocess", exchange.seconds, lambda: method.preprocess(decoded))
 
     def _infer(self, jobs: Sequence[Run]) -> None:
         """Run a batch in the model's thread, and settle its jobs."""
@@ -211,7 +229,7 @@ class Engine:
         self._metrics.batches.observe(items)
         for job in jobs:
             job.exchange.batch_size = items
-            self._record("queue", job.exchange.seconds, job.queued)
+            self._clock.record("queue", job.exchange.seconds, job.queued)
         self._running = jobs
         started = time.perf_counter()
         try:
@@ -219,7 +237,7 @@ class Engine:
         finally:
             self._running = ()
             for job in jobs:
-                self._record("infer", job.exchange.seconds, started)
+                self._clock.record("infer", job.exchange.seconds, started)
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 job.future.set_exception(outcome)
@@ -250,8 +268,8 @@ class Engine:
             return error
 
     def _encode(self, method: Method, decoded: Any, results: Any, exchange: Exchange) -> bytes:
-        value = self._timed("postprocess", exchange.seconds, lambda: method.postprocess(decoded, results))
-        body = self._timed("encode", exchange.seconds, lambda: method.encode(value))
+        value = self._clock.timed("postprocess", exchange.seconds, lambda: method.postprocess(decoded, results))
+        body = self._clock.timed("encode", exchange.seconds, lambda: method.encode(value))
         if not isinstance(body, bytes):
             raise StepError("encode", TypeError(f"Expected bytes, got {type(body).__name__}"))
         return body
@@ -270,22 +288,6 @@ class Engine:
         backend = self._server.backend if self._server is not None else None
         if job in running and all(each.is_cancelled() for each in running) and isinstance(backend, Supervised):
             backend.kill(f"The backend did not end within {self._limits.hang_s:g} s of being told to")
-
-    def _timed(self, step: str, seconds: dict[str, float], call: Callable[[], Result]) -> Result:
-        started = time.perf_counter()
-        try:
-            return call()
-        except RequestError:
-            raise
-        except BaseException as error:
-            raise StepError(step, error) from error
-        finally:
-            self._record(step, seconds, started)
-
-    def _record(self, step: str, seconds: dict[str, float], started: float) -> None:
-        taken = time.perf_counter() - started
-        seconds[step] = round(taken, 6)
-        self._metrics.steps.labels(step).observe(taken)
 
 
 def _too_many() -> RequestError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -11,6 +13,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from forge_runtime.record import Record
 
@@ -87,6 +91,27 @@ class Metrics:
         if record.first_token_seconds is not None:
             self.first_token.observe(record.first_token_seconds)
 
+    def watch(self, name: str, text: str, read: Callable[[], Mapping[str, float] | None], label: str) -> None:
+        """Show values that are kept elsewhere, by a label; none where `read` has none."""
+        self._registry.register(_Watched(name, text, read, label))
+
     def expose(self) -> bytes:
         """Return the text format."""
         return generate_latest(self._registry)
+
+
+class _Watched(Collector):
+    """Reads its values when it is asked for them."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], Mapping[str, float] | None], label: str) -> None:
+        self._name = name
+        self._text = text
+        self._read = read
+        self._label = label
+
+    def collect(self) -> Iterable[Metric]:
+        """Return one gauge."""
+        gauge = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        for name, value in (self._read() or {}).items():
+            gauge.add_metric([name], value)
+        return [gauge]

@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator
+from dataclasses import asdict
 
 import uvicorn
 
@@ -27,11 +28,15 @@ from forge_runtime.http.catalogue import model_endpoints
 from forge_runtime.http.endpoint import Endpoints
 from forge_runtime.http.legacy import LegacyEndpoints
 from forge_runtime.http.openapi import OpenApiEndpoints
+from forge_runtime.http.power import PowerEndpoints
 from forge_runtime.http.visit import Visits
 from forge_runtime.journal import Journal, Shape
 from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.metric import Metrics
+from forge_runtime.power.discovery import Found, find_readers
+from forge_runtime.record import Sink
 from forge_runtime.server import BaseServer
+from forge_runtime.timeseries import TimeSeries, TimeSeriesConfig
 from forge_runtime.worker import Batching
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "Service"]
@@ -46,6 +51,8 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 60
 FLUSH_S = 5
 """For clients to read what was sent, after the drain."""
+SERIES_S = 2.0
+"""For points that are not written yet."""
 POLL_S = 0.02
 
 
@@ -59,6 +66,7 @@ class Service:
         handler: type[AnyLifecycle] = BaseServer,
         backend: Callable[[], Backend] | None = None,
         tail: log.Tail | None = None,
+        sensors: Callable[[], Found] = find_readers,
     ) -> None:
         self._config = config
         self._socket: socket.socket | None = None
@@ -71,10 +79,14 @@ class Service:
         # Both are made in the model's thread: starting a process takes a while.
         self._engine = Engine(lambda: handler(config, self._backend()), metrics, limits, _batching(config))
         journal = Journal(config.server.metrics_list_size)
-        self._visits = Visits(config.server, [metrics, journal])
+        self._series = _time_series(config, metrics)
+        sinks: list[Sink] = [metrics, journal, *([self._series] if self._series is not None else [])]
+        self._visits = Visits(config.server, sinks)
         metrics.in_flight.set_function(lambda: float(len(self._visits)))
         shape: Shape = "cecaiserve" if issubclass(handler, BaseServer) else "tf2aif"
+        self._power = PowerEndpoints(self._engine, self._visits, config, metrics, sensors)
         endpoints: list[Endpoints] = [
+            self._power,
             *model_endpoints(handler, self._engine, self._visits, config),
             LegacyEndpoints(self._engine, config, journal, shape, tail or log.Tail(), self.stop),
         ]
@@ -112,7 +124,10 @@ class Service:
         self._stopping = True
 
     def end(self, timeout: float = 0.25) -> bool:
-        """End the model's thread after `run`; False where a call still holds it."""
+        """End the threads after `run`; False where a call still holds the model's."""
+        self._power.close()
+        if self._series is not None:
+            self._series.close(SERIES_S)
         return self._engine.stop(timeout)
 
     async def _serve(self) -> int:
@@ -128,6 +143,8 @@ class Service:
         }
         log.event(logger, logging.INFO, "Listening", fields)
         self._engine.start(self._app.load, self.stop)
+        if self._series is not None:
+            self._series.start()
         while not self._stopping and not serving.done():
             await asyncio.sleep(POLL_S)
         failed = self._engine.state is State.FAILED
@@ -163,6 +180,35 @@ class Service:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=FLUSH_S,
         )
+
+
+def _time_series(config: Config, metrics: Metrics) -> TimeSeries | None:
+    """Return what writes to Redis, where that is asked for; StartError where the image lacks its library."""
+    if not config.redis.send:
+        return None
+    redis = config.redis
+    series = TimeSeries(
+        TimeSeriesConfig(
+            host=redis.host,
+            port=redis.port,
+            password=redis.password or None,
+            retention_ms=redis.retention_s * 1000,
+            buffer=redis.buffer,
+            precision=config.params.precision,
+            **asdict(config.identity),
+        )
+    )
+
+    def points() -> dict[str, float]:
+        return {
+            "written": series.written,
+            "dropped": series.dropped,
+            "refused": series.refused,
+            "pending": series.pending,
+        }
+
+    metrics.watch("forge_redis_points", "Points of time series, by what became of them", points, "state")
+    return series
 
 
 def _batching(config: Config) -> Batching:

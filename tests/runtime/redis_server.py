@@ -106,7 +106,9 @@ class RealRedis:
 
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         place = redis_stack.folder().absolute()
-        argv = [f"{place}/{redis_stack.SERVER}", "--bind", HOST, "--port", f"{port}", "--save", "", "--dir", "/"]
+        # It ends with the tests, however they end.
+        argv = ["setpriv", "--pdeathsig", "KILL", f"{place}/{redis_stack.SERVER}"]
+        argv += ["--bind", HOST, "--port", f"{port}", "--save", "", "--dir", "/"]
         if self._module:
             argv += ["--loadmodule", f"{place}/{redis_stack.MODULE}"]
         libraries = {**os.environ, "LD_LIBRARY_PATH": str(place)}

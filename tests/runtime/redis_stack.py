@@ -124,7 +124,7 @@ def _must(argv: list[str | Path], cwd: Path | None = None) -> None:
     done = _run(argv, cwd=cwd)
     if done.returncode:
         said = done.stdout.strip().splitlines() or ["nothing was said"]
-        raise Unavailable(f"`{' '.join(map(str, argv[:4]))} ...` failed: {said[-1]}")
+        raise Unavailable(f"{Path(argv[0]).name} failed: {said[-1]}")
 
 
 def _run(

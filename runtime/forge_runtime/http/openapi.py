@@ -142,6 +142,13 @@ def _json(name: str) -> Json:
 
 PICTURE: Final[Json] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 TENSORS: Final[Json] = {**_json("Tensors"), **PICTURE}
+PHASES: Final = _object(duration_s=NUMBER, cooldown_s=NUMBER, ramp_s=NUMBER, interval_s=NUMBER)
+POWER: Final[Mapping[str, Json]] = {
+    "get": _operation("Power now, or why it is not known"),
+    "post": _operation(
+        "Power of each phase; takes a minute", {JSON_TYPE: {"schema": PHASES}}, errors=[400, 401, 409, 429, 503]
+    ),
+}
 OPERATIONS: Final[Mapping[str, tuple[str, Json]]] = {
     "/healthz": ("get", _operation("Whether the process serves")),
     "/readyz": ("get", _operation("Whether the model is ready", errors=[503])),
@@ -169,10 +176,6 @@ OPERATIONS: Final[Mapping[str, tuple[str, Json]]] = {
             {JSON_TYPE: {"schema": _object(all={"oneOf": [TRUTH, TEXT]}, number=INTEGER)}},
             errors=[400],
         ),
-    ),
-    "/api/power": (
-        "post",
-        _operation("Power of each phase; takes about a minute", {JSON_TYPE: {"schema": _object()}}, errors=[400, 409]),
     ),
     "/api/logs": (
         "post",
@@ -210,6 +213,9 @@ def document(model: str, paths: Sequence[str], *, texts: bool) -> Json:
     for path in paths:
         shown = path.replace(":path", "")
         if shown in HIDDEN:
+            continue
+        if shown == "/api/power":
+            found[shown] = POWER
             continue
         method, operation = _operation_at(shown, texts=texts)
         names = [part[1:-1] for part in shown.split("/") if part.startswith("{")]
