@@ -31,8 +31,8 @@ OUTSIDE = {
 """Modules by which a program reaches what is not a value: disk, clock, network, environment."""
 ACTIONS = "rules/actions/"
 """Programs that rules' actions run in the sandbox, each in a locked environment of its own."""
-PRINTING = ("forge/cli/", ACTIONS, "runtime/forge_runtime/harness.py")
-"""The command line, and what runs in the sandbox: what that prints is the log of its action."""
+PRINTING = ("forge/cli/", ACTIONS, "runtime/forge_client/cli.py", "runtime/forge_runtime/harness.py")
+"""The command lines, and what runs in the sandbox: what that prints is the log of its action."""
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("forge", "rules", "runtime")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 import random
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from forge_client.call import Call, Tally, refusal
 from forge_client.connection import Response, Timeouts
-from forge_client.dataset import Prompts
+from forge_client.dataset import Files, Prompts
 from forge_client.error import ClientError, NotReady, RequestFailed
 from forge_client.option import Options
 from forge_client.preparation import data_of, prepare, retries_of, server_of, timeouts_of
@@ -45,6 +46,8 @@ async def infer(options: Options) -> Answered:
     await server.wait_until_ready(options.wait)
     whole = isinstance(dataset, Prompts) and options.api != "chat"
     batch = len(dataset) if dataset is not None and whole else 1
+    if options.api is None and isinstance(dataset, Prompts | Files | None) and await server.has("/api/infer"):
+        options = dataclasses.replace(options, api="infer")
     prepared = await prepare(server, options, dataset, batch=batch, stream=False)
     kept: list[Response] = []
     sender = Sender(server.connection(timeouts_of(options)), retries_of(options), random.Random(options.seed))
@@ -71,8 +74,8 @@ async def run(options: Options) -> bytes:
         return await _ask(server, options, "GET", "/metrics", None)
     body: object = {}
     if options.command == "metrics":
-        # In the words of the predecessors' servers.
-        body = {"all": str(options.number < 0), "number": options.number}
+        # In the predecessors' words; their servers need a number even where it means nothing.
+        body = {"all": str(options.number < 0), "number": max(1, options.number)}
     return await _ask(server, options, "POST", _PATHS[options.command], body)
 
 

@@ -14,7 +14,7 @@ from forge_client.server import Server
 
 __all__ = ["Observation", "Power", "Step", "Watch"]
 
-PATH = "/metrics"
+PATH, POWER = "/metrics", "/api/power"
 WATTS = "forge_power_watts"
 STEP = "forge_step_seconds"
 INTERVAL_S = 0.5
@@ -66,6 +66,9 @@ class Watch:
         self._before = await self._look()
         if self._watts:
             self._task = asyncio.ensure_future(self._follow())
+        elif self._reason is None:
+            told = (await self.server.table("GET", POWER)).get("reason")
+            self._reason = told if isinstance(told, str) else f"`{PATH}` has no `{WATTS}`"
 
     async def end(self, seconds: float, answered: int) -> Observation:
         """Look for the last time, and add up."""
@@ -101,13 +104,6 @@ class Watch:
         watts = [each.value for each in found if each.name == WATTS and each.labels.get("rail") == "total"]
         if watts:
             self._watts.append((asyncio.get_running_loop().time(), watts[0]))
-        else:
-            told = [
-                each.labels["reason"]
-                for each in found
-                if each.name.startswith("forge_power") and "reason" in each.labels
-            ]
-            self._reason = told[0] if told else f"`{PATH}` has no `{WATTS}`"
         return found
 
 

@@ -202,6 +202,10 @@ def _wait(text: str) -> float:
     return 0.0 if text.strip("0.") == "" and text else _seconds(text)
 
 
+def _count(text: str) -> int:
+    return -1 if text in ("-1", "all") else _whole(1)(text)
+
+
 def _size(text: str) -> int:
     return 0 if text.lower() == "all" else _whole(1)(text)
 
@@ -234,7 +238,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     if command in _OUTPUTS:
         add("--to", type=Path, metavar="FILE", help=f"file to write, `-` for standard output [{_OUTPUTS[command]}, -]")
     if command == "metrics":
-        add("-n", "--number", type=_whole(-1), metavar="N", help="of the last N requests; -1 is all [-1]")
+        add("-n", "--number", type=_count, metavar="N", help="of the last N requests, or all [all]")
         add("--prometheus", action="store_true", default=None, help="the figures of GET /metrics instead")
     if command in ("bench", "infer"):
         _add_requests(parser)

@@ -17,6 +17,7 @@ from forge_runtime import BaseServer, Generation, LoadError, RequestError, Sampl
 from forge_runtime.backend import Backend, Outcome, Progress, Prompt
 from forge_runtime.config import Config, ModelConfig, Params, ServerConfig
 from forge_runtime.lifecycle import AnyLifecycle
+from forge_runtime.power.discovery import Found
 from forge_runtime.service import Service
 
 
@@ -204,9 +205,10 @@ def serving(
     handler: type[AnyLifecycle] = BaseServer,
     ready: bool = True,
     tail: log.Tail | None = None,
+    sensors: Callable[[], Found] = Found,
 ) -> Iterator[Client]:
     """Run a server in a thread, and stop it in the end."""
-    service = Service(config or make_config(), handler=handler, backend=lambda: backend, tail=tail)
+    service = Service(config or make_config(), handler=handler, backend=lambda: backend, tail=tail, sensors=sensors)
     _, port = service.bind()
     thread = threading.Thread(target=lambda: client.status.append(service.run()))
     client = Client(port, service, thread)

@@ -21,6 +21,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from forge_runtime.http.connection import ConnectionLimits, Connections, raise_descriptor_limit
+from forge_runtime.http.listener import stop_listening
 from tests.runtime.fake import wait_for
 
 Scope = dict[str, Any]
@@ -633,8 +634,10 @@ def test_the_limit_of_descriptors_is_raised() -> None:
 def test_a_lack_of_descriptors_is_logged_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
     connections, loop = Connections(), asyncio.new_event_loop()
     context = {"message": "accept", "exception": OSError(errno.EMFILE, "Too many open files")}
+    retry = {"message": "Exception in callback BaseSelectorEventLoop._start_serving(...)"}
     for _ in range(2048):
         connections.loop_error(loop, context)
+        connections.loop_error(loop, retry)
     connections.loop_error(loop, {"message": "Another error"})
     loop.close()
 
@@ -710,3 +713,20 @@ def test_what_is_not_yet_read_in_the_end_arrives() -> None:
 
         assert len(read(peer).body) == BIG * len(PIECE)
         assert is_over(peer)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_in_the_end_who_waits_to_be_accepted_is_and_nobody_else(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listener, socket.create_connection(listener.getsockname()[:2]) as early:
+        stop_listening(listener)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(listener.getsockname()[:2], timeout=0.05)
+        early.sendall(GOOD)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.recv(4096) == GOOD

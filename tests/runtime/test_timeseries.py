@@ -482,7 +482,7 @@ def test_close_writes_what_is_left(server: RedisServer, redis: Inspector) -> Non
     assert 20 == len(values(redis, "throughput"))
 
 
-def test_close_ends_in_time_while_redis_hangs(server: RedisServer) -> None:
+def test_close_ends_in_time_while_redis_hangs(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     before = set(threading.enumerate())
     series = TimeSeries(replace(CONFIG, port=server.port, timeout_s=30), timing=TIMING)
     series.start()
@@ -498,6 +498,29 @@ def test_close_ends_in_time_while_redis_hangs(server: RedisServer) -> None:
     assert seconds < 2
     assert not thread.is_alive()
     assert 7 == series.pending
+    assert ["The last points were not written"] == caplog.messages
+
+
+def test_close_ends_in_time_while_redis_is_slow() -> None:
+    before = set(threading.enumerate())
+    series = TimeSeries(CONFIG, connect=Scripted("slow " * 200), timing=TIMING)
+    add_all(series, [record(NOW + n) for n in range(1000)])
+    series.start()
+    series.close(0.05)
+
+    assert series.pending > 0
+    assert set() == set(threading.enumerate()) - before
+
+
+def test_close_does_not_wait_for_the_next_turn(server: RedisServer) -> None:
+    timing = replace(TIMING, wait=lambda event, seconds: event.wait(60))
+    series = TimeSeries(replace(CONFIG, port=server.port), timing=timing)
+    series.start()
+    wait_for(lambda: series.connected)
+    series.add(record())
+    series.close(5)
+
+    assert (7, 0) == (series.written, series.pending)
 
 
 def test_close_says_how_many_points_are_lost(caplog: pytest.LogCaptureFixture) -> None:
@@ -531,37 +554,43 @@ class Unreachable:
 
 
 class Scripted:
-    """A connection that does what it is told, one word for each try: `done`, `refused`, or a kind of outage."""
+    """A connection that does what it is told, a word for each time that something is sent; then all is done."""
 
     def __init__(self, script: str) -> None:
-        self.script = script.split()
-        self.sent: list[int] = []
+        self.sent: list[list[bytes]] = []
+        self.opened = 0
+        self.closed = 0
+        self.gate = threading.Event()
+        self._script = script.split()
 
     def __call__(self) -> Connection:
         return self
 
     def open(self) -> None:
-        pass
+        self.opened += 1
 
     def send(self, commands: Sequence[bytes]) -> Sequence[Result]:
-        self.sent.append(len(commands))
-        match self.script.pop(0) if self.script else "done":
-            case "done":
-                return [None] * len(commands)
-            case "refused":
-                return [Refusal("TSDB: no")] * len(commands)
-            case "half":
-                return [None] * 3 + [Outage("state", "full")] * (len(commands) - 3)
-            case "bug":
-                raise KeyError("on purpose")
-            case "short":
-                return [None]
-            case "module":
-                return [Outage("module", "no module")] * len(commands)
-        return [Outage("connection", "Connection closed")] * len(commands)
+        self.sent.append(list(commands))
+        word = self._script.pop(0) if self._script else "done"
+        if word == "hang":
+            self.gate.wait(10)
+        if word == "slow":
+            self.gate.wait(0.01)
+        if word == "bug":
+            raise KeyError("on purpose")
+        lost = Outage("module" if word == "module" else "connection", "on purpose")
+        results: dict[str, list[Result]] = {
+            "half": [None] * 3 + [lost] * (len(commands) - 3),
+            "module": [lost] * len(commands),
+            "lost": [lost] * len(commands),
+            "hang": [lost] * len(commands),
+            "refused": [Refusal("TSDB: on purpose")] * len(commands),
+            "short": [None],
+        }
+        return results.get(word, [None] * len(commands))
 
     def close(self) -> None:
-        pass
+        self.closed += 1
 
 
 class Patience:
@@ -635,15 +664,47 @@ def test_points_that_were_taken_before_an_outage_are_not_sent_again() -> None:
     connection = Scripted("half")
     series = follow(connection, Patience(), lambda series: series.written == 7)
 
-    assert [7, 4] == connection.sent
+    first, second = connection.sent
+    assert first[3:] == second
     assert 1 == series.failed
+
+
+def test_points_keep_their_order_over_an_outage() -> None:
+    connection = Scripted("lost")
+    follow(connection, Patience(), lambda series: series.written == 7)
+
+    first, second = connection.sent
+    assert first == second
+
+
+def test_a_connection_is_closed_after_an_outage() -> None:
+    connection = Scripted("lost lost")
+    follow(connection, Patience(), lambda series: series.written == 7)
+
+    assert (3, 3) == (connection.opened, connection.closed)
+
+
+def test_points_that_are_being_sent_count_as_waiting() -> None:
+    connection = Scripted("hang")
+    series = TimeSeries(replace(CONFIG, buffer=14), connect=connection, timing=TIMING)
+    series.add(record())
+    series.start()
+    wait_for(lambda: len(connection.sent) == 1)
+    add_all(series, [record(NOW + 1), record(NOW + 2)])
+    hanging = (series.pending, series.dropped)
+    connection.gate.set()
+    wait_for(lambda: series.pending == 0)
+    series.close(1)
+
+    assert (14, 7) == hanging
+    assert (14, 7) == (series.written, series.dropped)
 
 
 def test_points_are_sent_in_parts() -> None:
     connection = Scripted("")
     follow(connection, Patience(), lambda series: series.written == 140, count=20)
 
-    assert [64, 64, 12] == connection.sent
+    assert [64, 64, 12] == [len(each) for each in connection.sent]
 
 
 @pytest.mark.parametrize("fault", ["bug", "short"])
@@ -655,12 +716,14 @@ def test_no_fault_of_ours_ends_the_thread_or_loses_a_point(fault: str) -> None:
 
 def test_a_change_is_logged_once_and_not_each_point(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        follow(Scripted("done lost lost lost refused"), Patience(), lambda series: series.pending == 0, count=30)
+        connection = Scripted("done lost lost done lost lost refused refused")
+        follow(connection, Patience(), lambda series: series.pending == 0, count=40)
 
-    starts = [message.partition(":")[0] for message in caplog.messages]
-    lost = ["Redis takes points", "Redis takes no points"]
+    said = [message.partition(":")[0] for message in caplog.messages]
     refused = [f"Redis refuses points of `{metric}`" for metric in METRICS]
-    assert sorted([*lost, *refused, "Redis takes points"]) == sorted(starts)
+    back, gone = "Redis takes points", "Redis takes no points"
+    assert [back, gone, back, gone] == [each for each in said if each not in refused][:4]
+    assert sorted([back, gone, back, gone, back, *refused]) == sorted(said)
 
 
 def test_a_missing_library_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,9 +39,7 @@ class Model:
 
     path: Path
 
-    def expected(
-        self, prompt: str, *, max_length: int = POSITIONS, new: int | None = None
-    ) -> list[int]:
+    def expected(self, prompt: str, *, max_length: int = POSITIONS, new: int | None = None) -> list[int]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.path)
         model = transformers.AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32)
         inputs = tokenizer(prompt, return_tensors="pt")
@@ -55,9 +53,7 @@ class Model:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def make_model(
-    path: Path, *, seed: int, change: Callable[[object], None] = lambda _: None
-) -> Model:
+def make_model(path: Path, *, seed: int, change: Callable[[object], None] = lambda _: None) -> Model:
     """Write a random GPT-2 whose next token has no near rival."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -116,9 +112,7 @@ def backend(model: Model) -> TransformersBackend:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_greedy_text_is_that_of_plain_generate(
-    model: Model, backend: TransformersBackend, prompt: str
-) -> None:
+def test_greedy_text_is_that_of_plain_generate(model: Model, backend: TransformersBackend, prompt: str) -> None:
     expected = model.expected(prompt)
 
     (result,) = backend.generate([prompt], Sampling(POSITIONS), never)
@@ -128,9 +122,7 @@ def test_greedy_text_is_that_of_plain_generate(
     assert result.generated_tokens == len(expected)
 
 
-def test_a_padded_batch_is_that_of_plain_generate(
-    model: Model, backend: TransformersBackend
-) -> None:
+def test_a_padded_batch_is_that_of_plain_generate(model: Model, backend: TransformersBackend) -> None:
     expected = [model.expected(prompt) for prompt in PROMPTS]
 
     assert ids(backend.generate(PROMPTS, Sampling(POSITIONS), never)) == expected
@@ -161,9 +153,7 @@ def test_rows_that_end_early_do_not_disturb_the_others(tmp_path: Path, seed: int
     assert ids(load(model).generate(PROMPTS, Sampling(POSITIONS), never)) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("repetition_penalty", 1.5), ("no_repeat_ngram_size", 1)]
-)
+@pytest.mark.parametrize(("name", "value"), [("repetition_penalty", 1.5), ("no_repeat_ngram_size", 1)])
 def test_padding_is_no_text_that_a_processor_sees(tmp_path: Path, name: str, value: float) -> None:
     model = make_model(tmp_path, seed=5, change=lambda made: look_back(made, name, value))
     expected = [model.expected(prompt) for prompt in PROMPTS]

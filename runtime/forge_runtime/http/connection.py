@@ -97,15 +97,16 @@ class Connections:
     def loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what asyncio could not raise; a loop's exception handler.
 
-        Where descriptors run out, asyncio tries to accept as often as the backlog is long, each second,
-        and reports each time.
+        Where descriptors run out, asyncio tries to accept as often as the backlog is long, each second, reports
+        it each time, and tries again for each, the last time after the server has ended.
         """
         error = context.get("exception")
-        if not (isinstance(error, OSError) and error.errno in NO_ROOM):
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            if loop.time() - self._last_complaint >= 1:
+                self._last_complaint = loop.time()
+                log.event(logger, logging.ERROR, f"Cannot accept connections: {error.strerror}", {"open": self.open})
+        elif "._start_serving(" not in context["message"]:
             loop.default_exception_handler(context)
-        elif loop.time() - self._last_complaint >= 1:
-            self._last_complaint = loop.time()
-            log.event(logger, logging.ERROR, f"Cannot accept connections: {error.strerror}", {"open": self.open})
 
 
 class _Phase(enum.Enum):

@@ -73,7 +73,7 @@ class PowerEndpoints:
     async def _power(self, request: Request) -> Response:
         if request.method != "POST":
             reason = LOADING if self._monitor is None else self._monitor.reason
-            return JSONResponse({"watts": self._watts(), "reason": reason})
+            return JSONResponse({"watts": self._watts(), "reason": reason, "measuring": self._busy})
         if self._config.server.admin_token:
             check_token(request, self._config.server.admin_token)
         settings = parse_settings(_value(await self._bodies.read(request)), PowerSettings())

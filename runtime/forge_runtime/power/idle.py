@@ -13,6 +13,7 @@ from forge_runtime.worker import QueueFullError
 __all__ = ["IdleBench"]
 
 POLL_S = 0.05
+PHASES = ("preprocess", "inference", "postprocess")
 
 
 class IdleBench:
@@ -21,11 +22,14 @@ class IdleBench:
     The model's step is run when no request waits, and a text is broken off as soon as one does.
     """
 
-    phases: tuple[str, ...] = ("preprocess", "inference", "postprocess")
-
     def __init__(self, engine: Engine, in_progress: Callable[[], int]) -> None:
         self._engine = engine
         self._in_progress = in_progress
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Those that can be repeated."""
+        return PHASES if self._engine.sample is not None else ()
 
     def run_once(self, phase: str, stopped: Callable[[], bool]) -> bool:
         """Repeat a phase; False where there is nothing to repeat any more, or it was stopped."""
