@@ -131,7 +131,7 @@ class Connection:
     async def _head(self) -> tuple[int, dict[str, str]]:
         assert self._reader is not None
         head = await self._reader.readuntil(b"\r\n\r\n")
-        line, *fields = head.decode("latin-1").split("\r\n")
+        line, *fields = head[:-4].decode("latin-1").split("\r\n")
         headers = {}
         for field in fields:
             name, _, value = field.partition(":")

@@ -103,12 +103,18 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._expired = ""
 
+    @property
+    def is_open(self) -> bool:
+        """Say whether it is connected, as far as can be known; a server may hang up while nothing is asked of it."""
+        if self._writer is None or self._reader is None:
+            return False
+        return not self._reader.at_eof() and not self._writer.transport.is_closing()
+
     async def open(self) -> None:
         """Connect, unless it is connected; RequestFailed when that does not work."""
-        if self._writer is not None and self._reader is not None:
-            if not self._reader.at_eof() and not self._writer.transport.is_closing():
-                return
-            self.close()  # the server hung up while nothing was asked of it
+        if self.is_open:
+            return
+        self.close()
         where = f"{self._address.host}:{self._address.port}"
         try:
             opening = asyncio.open_connection(self._address.host, self._address.port, ssl=self._tls)

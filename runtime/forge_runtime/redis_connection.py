@@ -14,7 +14,7 @@ from forge_runtime.error import StartError
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["Connection", "Outage", "RedisConnection", "Refusal", "Result", "check_library"]
+__all__ = ["Connection", "Outage", "OutageKind", "RedisConnection", "Refusal", "Result", "check_library"]
 
 OutageKind = Literal[
     "connection",  # refused, lost, or no answer in time

@@ -20,14 +20,17 @@ import uvicorn
 
 from forge_runtime import log
 from forge_runtime.backend import Backend, open_backend
-from forge_runtime.config import Config
+from forge_runtime.config import Config, ServerConfig
 from forge_runtime.engine import Engine, State
 from forge_runtime.exchange import Limits
 from forge_runtime.http.app import App
 from forge_runtime.http.catalogue import model_endpoints
+from forge_runtime.http.connection import ConnectionLimits, Connections, raise_descriptor_limit
 from forge_runtime.http.endpoint import Endpoints
 from forge_runtime.http.legacy import LegacyEndpoints
+from forge_runtime.http.listener import stop_listening
 from forge_runtime.http.openapi import OpenApiEndpoints
+from forge_runtime.http.page import PageEndpoints
 from forge_runtime.http.power import PowerEndpoints
 from forge_runtime.http.visit import Visits
 from forge_runtime.journal import Journal, Shape
@@ -48,7 +51,6 @@ EXIT_FAILED = 1  # the model cannot be loaded, the port cannot be opened
 EXIT_USAGE = 2  # the configuration or the handler is wrong
 
 BACKLOG = 2048
-KEEP_ALIVE_S = 60
 FLUSH_S = 5
 """For clients to read what was sent, after the drain."""
 SERIES_S = 2.0
@@ -79,6 +81,11 @@ class Service:
         # Both are made in the model's thread: starting a process takes a while.
         self._engine = Engine(lambda: handler(config, self._backend()), metrics, limits, _batching(config))
         journal = Journal(config.server.metrics_list_size)
+        self._connections = Connections(
+            _connection_limits(config.server),
+            descriptors=raise_descriptor_limit(),
+            on_refused=lambda status: metrics.connections_refused.labels(str(status)).inc(),
+        )
         self._series = _time_series(config, metrics)
         sinks: list[Sink] = [metrics, journal, *([self._series] if self._series is not None else [])]
         self._visits = Visits(config.server, sinks)
@@ -91,7 +98,8 @@ class Service:
             LegacyEndpoints(self._engine, config, journal, shape, tail or log.Tail(), self.stop),
         ]
         paths = [*App.OWN, *(route.path for each in endpoints for route in each.routes())]
-        endpoints.append(OpenApiEndpoints(config, paths, texts=issubclass(handler, BaseServer)))
+        texts = issubclass(handler, BaseServer)
+        endpoints += [OpenApiEndpoints(config, paths, texts=texts), PageEndpoints(config, texts=texts)]
         self._app = App(self._engine, config, metrics, endpoints)
 
     def bind(self) -> tuple[str, int]:
@@ -132,6 +140,7 @@ class Service:
 
     async def _serve(self) -> int:
         assert self._socket is not None  # run() has bound it
+        asyncio.get_running_loop().set_exception_handler(self._connections.loop_error)
         server = _Server(self._uvicorn())
         serving = asyncio.ensure_future(server.serve(sockets=[self._socket]))
         host, port = self._socket.getsockname()[:2]
@@ -150,12 +159,15 @@ class Service:
         failed = self._engine.state is State.FAILED
         if not failed:
             await self._drain()
+        # What is still in the queue of the socket would be reset with it.
+        stop_listening(self._socket)
         server.should_exit = True
         await serving
         return EXIT_FAILED if failed else EXIT_OK
 
     async def _drain(self) -> None:
         self._engine.drain()
+        self._connections.drain()
         log.event(logger, logging.INFO, "Draining", {"in_flight": len(self._visits)})
         loop = asyncio.get_running_loop()
         end = loop.time() + self._config.server.drain_s
@@ -169,7 +181,7 @@ class Service:
         return uvicorn.Config(
             self._app.asgi,
             # Named, so that what else an image holds does not choose for us.
-            http="h11",
+            http=self._connections.protocol(),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -177,7 +189,7 @@ class Service:
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            proxy_headers=False,
             timeout_graceful_shutdown=FLUSH_S,
         )
 
@@ -209,6 +221,15 @@ def _time_series(config: Config, metrics: Metrics) -> TimeSeries | None:
 
     metrics.watch("forge_redis_points", "Points of time series, by what became of them", points, "state")
     return series
+
+
+def _connection_limits(server: ServerConfig) -> ConnectionLimits:
+    return ConnectionLimits(
+        header_timeout_s=server.header_timeout_s,
+        keep_alive_s=server.keep_alive_s,
+        write_timeout_s=server.write_timeout_s,
+        max_connections=server.max_connections,
+    )
 
 
 def _batching(config: Config) -> Batching:

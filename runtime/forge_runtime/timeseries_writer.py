@@ -14,10 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from forge_runtime import log
-from forge_runtime.redis_connection import Connection, Outage, Refusal
+from forge_runtime.redis_connection import Connection, Outage, OutageKind, Refusal
 
 __all__ = ["SYSTEM", "Buffer", "Point", "Timing", "Writer"]
 
@@ -194,7 +194,7 @@ class Writer:
     def _found(self) -> None:
         if not self.connected:
             self.connected = True
-            self._told.clear()
+            self._told.difference_update(get_args(OutageKind))
             log.event(logger, logging.INFO, "Redis takes points", self._fields())
 
     def _lost(self, outage: Outage, error: Exception | None = None) -> float:
@@ -210,7 +210,7 @@ class Writer:
         return self._timing.jitter() * min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**doublings)
 
     def _tell(self, what: str, message: str, error: Exception | None = None) -> None:
-        """Log a fault, once until Redis takes points again; not that `close` has cut the connection."""
+        """Log an outage once while it lasts, and a refused metric once; not that `close` has cut the connection."""
         if what not in self._told and self._is_in_time():
             self._told.add(what)
             log.event(logger, logging.WARNING, message, self._fields(), error=error)

@@ -102,7 +102,7 @@ def test_a_key_given_twice_is_refused(client: Client) -> None:
         ("GET", "/api/infer", 405),
         ("DELETE", "/api/infer", 405),
         ("POST", "/healthz", 405),
-        ("GET", "/", 404),
+        ("POST", "/", 405),
         ("POST", "/api/infer/", 404),
         ("GET", "/%ff/../x", 404),
     ],

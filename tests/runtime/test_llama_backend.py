@@ -16,11 +16,13 @@ import pytest
 pytest.importorskip("llama_cpp")  # ./check builds it before the end-to-end tests
 pytest.importorskip("gguf")
 
-from forge_runtime import Generation, LoadError, RequestError, Sampling
+from forge_runtime import LoadError, Sampling
+from forge_runtime.backend import Outcome, Prompt
 from forge_runtime.backends.llama_cpp import LlamaBackend
 from forge_runtime.config import Config, ModelConfig, Params
-from forge_runtime.isolated import IsolatedBackend
+from forge_runtime.isolated import IsolatedText
 from tests.runtime.fake import Client, make_config, serving
+from tests.runtime.reader import Reader, ask, generations, refusal, run
 
 pytestmark = pytest.mark.e2e
 
@@ -37,10 +39,6 @@ PROMPTS = (
     "1, 2, 3, 4,",
     "<|endoftext|>the build",
 )
-
-
-def never() -> bool:
-    return False
 
 
 @pytest.fixture(scope="session")
@@ -82,8 +80,8 @@ def backend(folder: Path) -> LlamaBackend:
     return load(folder)
 
 
-def ids(results: Sequence[Generation]) -> list[tuple[int, ...]]:
-    return [result.token_ids for result in results]
+def ids(outcomes: Sequence[Outcome]) -> list[tuple[int, ...]]:
+    return [result.token_ids for result in generations(outcomes)]
 
 
 def test_greedy_text_is_that_of_transformers_token_for_token(checkpoint: Path, backend: LlamaBackend) -> None:
@@ -92,21 +90,35 @@ def test_greedy_text_is_that_of_transformers_token_for_token(checkpoint: Path, b
 
     other = TransformersBackend()
     other.load(ModelConfig("tiny_gpt2", checkpoint), Params(max_length=POSITIONS))
-    sampling = Sampling(POSITIONS, max_new_tokens=32)
-    expected = other.generate(PROMPTS, sampling, never)
+    prompts = ask(*PROMPTS, sampling=Sampling(POSITIONS, max_new_tokens=32, stop=(" no ",)), streams=True)
+    theirs, ours = Reader(), Reader()
+    expected = run(other, *prompts, reader=theirs)
 
-    assert list(backend.generate(PROMPTS, sampling, never)) == list(expected)
+    assert list(run(backend, *prompts, reader=ours)) == list(expected)
+    assert ours.heard == theirs.heard
 
 
 def test_a_batch_is_what_each_prompt_gets_alone(backend: LlamaBackend) -> None:
-    sampling = Sampling(POSITIONS, max_new_tokens=32)
-    alone = [backend.generate([prompt], sampling, never)[0] for prompt in PROMPTS]
+    prompts = ask(*PROMPTS, sampling=Sampling(POSITIONS, max_new_tokens=32))
+    alone = [run(backend, prompt)[0] for prompt in prompts]
 
-    assert list(backend.generate(PROMPTS, sampling, never)) == alone
+    assert list(run(backend, *prompts)) == alone
+
+
+def test_each_prompt_has_a_sampling_of_its_own(backend: LlamaBackend) -> None:
+    prompts = [
+        Prompt("a", Sampling(POSITIONS, max_new_tokens=3)),
+        Prompt("a", Sampling(64, do_sample=True, temperature=2, seed=7)),
+        Prompt("the build", Sampling(20)),
+        Prompt("a", Sampling(64, stop=(" no",))),
+    ]
+    alone = [run(backend, prompt)[0] for prompt in prompts]
+
+    assert list(run(backend, *prompts)) == alone
 
 
 def test_max_length_counts_the_prompt(backend: LlamaBackend) -> None:
-    (result,) = backend.generate(["the build"], Sampling(10), never)
+    (result,) = generations(run(backend, *ask("the build", sampling=Sampling(10))))
 
     assert result.prompt_tokens + result.generated_tokens == 10
     assert result.finish_reason == "length"
@@ -115,52 +127,55 @@ def test_max_length_counts_the_prompt(backend: LlamaBackend) -> None:
 def test_the_models_positions_cap_max_length(folder: Path) -> None:
     backend = load(folder, max_length=100 * POSITIONS)
 
-    results = backend.generate(PROMPTS, Sampling(100 * POSITIONS), never)
+    results = generations(run(backend, *ask(*PROMPTS, sampling=Sampling(100 * POSITIONS))))
 
     assert backend.describe()["context"] == POSITIONS
     assert {result.prompt_tokens + result.generated_tokens for result in results} == {POSITIONS}
 
 
-def test_a_prompt_that_leaves_no_room_is_refused(backend: LlamaBackend) -> None:
-    for prompt in ("x " * POSITIONS, "x " * 100 * POSITIONS):
-        with pytest.raises(RequestError) as caught:
-            backend.generate(["a", prompt], Sampling(POSITIONS), never)
+@pytest.mark.parametrize("prompt", ["x " * POSITIONS, "x " * 100 * POSITIONS], ids=["long", "very long"])
+def test_a_prompt_that_leaves_no_room_is_refused_and_its_neighbours_run(backend: LlamaBackend, prompt: str) -> None:
+    sampling = Sampling(POSITIONS, max_new_tokens=4)
 
-        assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
+    left, refused, right = run(backend, *ask("a", prompt, "the build", sampling=sampling))
+
+    assert refusal(refused) == (400, "context_length_exceeded")
+    assert [left, right] == list(run(backend, *ask("a", "the build", sampling=sampling)))
 
 
 def test_a_prompt_that_just_fits_gets_one_token(backend: LlamaBackend) -> None:
-    (whole,) = backend.generate(["the build"], Sampling(POSITIONS), never)
+    (whole,) = generations(run(backend, *ask("the build", sampling=Sampling(POSITIONS))))
     limit = whole.prompt_tokens + 1
 
-    (result,) = backend.generate(["the build"], Sampling(limit), never)
-
-    assert result.token_ids == whole.token_ids[:1]
+    assert ids(run(backend, *ask("the build", sampling=Sampling(limit)))) == [whole.token_ids[:1]]
 
 
 @pytest.mark.parametrize("count", range(1, 12))
 def test_no_token_beyond_those_asked_for_whatever_the_character(backend: LlamaBackend, count: int) -> None:
-    results = backend.generate(PROMPTS, Sampling(POSITIONS, max_new_tokens=count), never)
+    results = generations(run(backend, *ask(*PROMPTS, sampling=Sampling(POSITIONS, max_new_tokens=count))))
 
     assert {result.generated_tokens for result in results} == {count}
 
 
-def test_a_seed_repeats_and_another_does_not(backend: LlamaBackend) -> None:
-    def sample(seed: int, *prompts: str) -> list[tuple[int, ...]]:
-        sampling = Sampling(64, do_sample=True, temperature=2, seed=seed)
-        return ids(backend.generate(prompts, sampling, never))
+def drawn(seed: int | None) -> Sampling:
+    return Sampling(64, do_sample=True, temperature=2, seed=seed)
 
-    assert sample(1, "a", "a") == sample(1, "a", "a")
-    assert sample(1, "a") != sample(2, "a")
-    assert sample(1, "a", "a")[0] != sample(1, "a", "a")[1]
-    assert sample(1, "a", "a")[1] == sample(2, "a")[0]
-    assert sample(2**63 - 1, "a")
+
+def test_a_seed_repeats_and_another_does_not(backend: LlamaBackend) -> None:
+    def sample(*seeds: int) -> list[tuple[int, ...]]:
+        return ids(run(backend, *(Prompt("a", drawn(seed)) for seed in seeds)))
+
+    assert sample(1, 2) == sample(1, 2)
+    assert sample(1) + sample(2) == sample(1, 2)
+    assert sample(1) != sample(2)
+    assert sample(2**63 - 1)
 
 
 def test_without_a_seed_texts_differ(backend: LlamaBackend) -> None:
-    sampling = Sampling(64, do_sample=True, temperature=2)
+    prompts = ask("a", "a", sampling=drawn(None))
+    first, second = ids(run(backend, *prompts))
 
-    assert ids(backend.generate(["a"], sampling, never)) != ids(backend.generate(["a"], sampling, never))
+    assert len({first, second, *ids(run(backend, *prompts))}) == 4
 
 
 @pytest.mark.parametrize(
@@ -174,33 +189,62 @@ def test_without_a_seed_texts_differ(backend: LlamaBackend) -> None:
     ids=["temperature 0", "do_sample false", "top_p 0", "temperature 0.01"],
 )
 def test_what_leaves_no_choice_is_greedy(backend: LlamaBackend, sampling: Sampling) -> None:
-    assert ids(backend.generate(["a"], sampling, never)) == ids(backend.generate(["a"], Sampling(64), never))
+    assert ids(run(backend, *ask("a", sampling=sampling))) == ids(run(backend, *ask("a", sampling=Sampling(64))))
 
 
-def test_generation_ends_when_nobody_waits(backend: LlamaBackend) -> None:
-    asked = iter([False, False, False])
+def test_a_prompt_that_nobody_waits_for_ends_alone(backend: LlamaBackend) -> None:
+    prompts = ask("a", "the build", "1, 2", sampling=Sampling(POSITIONS))
+    alone = generations(run(backend, *prompts))
+    reader = Reader(leaves={1: 9})
 
-    (result,) = backend.generate(["a"], Sampling(POSITIONS), lambda: next(asked, True))
+    left, gone, right = generations(run(backend, *prompts, reader=reader))
 
-    assert result.finish_reason == "cancelled"
-    assert result.generated_tokens < 10
+    assert (gone.finish_reason, gone.generated_tokens < 9) == ("cancelled", True)
+    assert gone.token_ids == alone[1].token_ids[: gone.generated_tokens]
+    assert [left, right] == [alone[0], alone[2]]
+
+
+def test_what_nobody_waits_for_is_not_begun(backend: LlamaBackend) -> None:
+    (result,) = generations(run(backend, *ask("a", sampling=Sampling(POSITIONS)), reader=Reader(leaves={0: 1})))
+
+    assert (result.finish_reason, result.generated_tokens) == ("cancelled", 0)
+
+
+def test_generation_ends_at_a_stop_sequence(backend: LlamaBackend) -> None:
+    (whole,) = generations(run(backend, *ask("a", sampling=Sampling(POSITIONS, max_new_tokens=32))))
+    stop = whole.text[20:23]
+    reader = Reader()
+
+    (result,) = generations(run(backend, Prompt("a", Sampling(POSITIONS, stop=(stop,)), True), reader=reader))
+
+    assert result.text == reader.text(0) == whole.text[: whole.text.index(stop)]
+    assert (result.finish_reason, result.token_ids) == ("stop", whole.token_ids[: result.generated_tokens])
+
+
+def test_an_accelerator_that_is_not_there_is_named(folder: Path) -> None:
+    from forge_runtime.llama_library import has_accelerator
+
+    if has_accelerator():
+        pytest.skip("there is one")
+    with pytest.raises(LoadError, match="No accelerator `1`"):
+        load(folder, device_index=1)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_num_threads_acts_and_changes_no_token(folder: Path, backend: LlamaBackend, threads: int) -> None:
     other = load(folder, num_threads=threads)
     before = len(os.listdir("/proc/self/task"))
-    sampling = Sampling(POSITIONS, max_new_tokens=32)
+    prompts = ask(*PROMPTS, sampling=Sampling(POSITIONS, max_new_tokens=32))
 
     assert other.describe()["threads"] == threads
-    assert ids(other.generate(PROMPTS, sampling, never)) == ids(backend.generate(PROMPTS, sampling, never))
+    assert list(run(other, *prompts)) == list(run(backend, *prompts))
     assert len(os.listdir("/proc/self/task")) <= before + threads
 
 
 def test_a_batch_size_beyond_the_librarys_is_split(folder: Path) -> None:
     backend = load(folder, batch_size=1000, max_length=16)
 
-    assert len(backend.generate(["a"] * 300, Sampling(4), never)) == 300
+    assert len(generations(run(backend, *ask(*["a"] * 300, sampling=Sampling(4))))) == 300
 
 
 @pytest.mark.parametrize("share", [0, 3, 24, 100, 2000, 20_000, 200_000, 3_000_000])
@@ -215,7 +259,7 @@ def test_a_file_of_noise_behind_a_header_is_an_error_and_no_crash_of_the_server(
     content = bytearray((folder / "model.gguf").read_bytes())
     content[200:2000] = os.urandom(1800)
     (tmp_path / "model.gguf").write_bytes(content)
-    backend = IsolatedBackend(MODULE)
+    backend = IsolatedText(MODULE)
 
     with pytest.raises(LoadError):
         backend.load(model(tmp_path), Params())
@@ -233,13 +277,13 @@ def test_not_one_file_is_a_load_error(folder: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[Client]:
-    with serving(IsolatedBackend(MODULE), config(folder)) as client:
+    with serving(IsolatedText(MODULE), config(folder)) as client:
         yield client
 
 
 def test_a_text_over_http_is_that_of_the_backend(client: Client, backend: LlamaBackend) -> None:
-    sampling = Sampling(POSITIONS, max_new_tokens=8)
-    expected = dict(zip(PROMPTS, [each.text for each in backend.generate(PROMPTS, sampling, never)], strict=True))
+    results = generations(run(backend, *ask(*PROMPTS, sampling=Sampling(POSITIONS, max_new_tokens=8))))
+    expected = dict(zip(PROMPTS, [each.text for each in results], strict=True))
 
     assert client.infer(*PROMPTS, gen={"max_new_tokens": 8}).json == expected
 
@@ -259,7 +303,7 @@ def test_generation_to_the_last_position_ends_nothing(client: Client) -> None:
 
 
 def test_an_aborted_process_costs_one_request(folder: Path) -> None:
-    backend = IsolatedBackend(MODULE)
+    backend = IsolatedText(MODULE)
     with serving(backend, config(folder)) as client:
         expected = client.infer("the build", gen={"max_new_tokens": 8}).json
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from forge_runtime import LoadError, RequestError  # noqa: E402
 from forge_runtime.backend import TensorBackend, TensorSpec, TextBackend  # noqa: E402
-from forge_runtime.backends.onnxruntime import OnnxBackend  # noqa: E402
+from forge_runtime.backends.onnxruntime import OnnxBackend, provider_options  # noqa: E402
 from forge_runtime.config import ModelConfig, Params  # noqa: E402
 
 WEIGHTS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -118,6 +118,45 @@ def test_a_provider_that_is_not_there_is_an_error_and_no_silent_fallback(tmp_pat
         pytest.skip("this build has it")
     with pytest.raises(LoadError, match=f"Provider `{provider}` needs .*CUDAExecutionProvider"):
         load(write(tmp_path), provider=provider)
+
+
+GIB = 2**30
+CPU = ("CPUExecutionProvider", {})
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, [CPU]),
+        ({"provider": "cuda"}, [("CUDAExecutionProvider", {"device_id": "0"}), CPU]),
+        (
+            {"provider": "cuda", "device_index": 1, "gpu_memory_share": 0.25},
+            [("CUDAExecutionProvider", {"device_id": "1", "gpu_mem_limit": str(4 * GIB)}), CPU],
+        ),
+        (
+            {"provider": "tensorrt", "device_index": 1},
+            [("TensorrtExecutionProvider", {"device_id": "1"}), ("CUDAExecutionProvider", {"device_id": "1"}), CPU],
+        ),
+    ],
+    ids=["cpu", "cuda", "share", "tensorrt"],
+)
+def test_the_device_and_its_share_are_options_of_the_provider(params: Mapping[str, object], expected: object) -> None:
+    assert expected == provider_options(replace(Params(), **params), [8 * GIB, 16 * GIB])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("params", "memories", "expected"),
+    [
+        ({"provider": "cuda", "device_index": 2}, [GIB, GIB], r"No accelerator `2`, this process sees \[0: 1 GiB, 1: 1 GiB\]"),
+        ({"provider": "cuda", "gpu_memory_share": 0.5}, [], "sees no accelerator"),
+        ({"device_index": 1}, [], "`cpu` has no use"),
+        ({"gpu_memory_share": 0.5}, [GIB], "`cpu` has no use"),
+    ],
+    ids=["index", "share", "index of the cpu", "share of the cpu"],
+)
+def test_a_device_that_is_not_there_is_named(params: Mapping[str, object], memories: list[int], expected: str) -> None:
+    with pytest.raises(LoadError, match=expected):
+        provider_options(replace(Params(), **params), memories)  # type: ignore[arg-type]
 
 
 def test_data_beside_the_model_is_read(tmp_path: Path) -> None:

@@ -579,8 +579,9 @@ class Scripted:
         if word == "bug":
             raise KeyError("on purpose")
         lost = Outage("module" if word == "module" else "connection", "on purpose")
+        taken: list[Result] = [None] * 3
         results: dict[str, list[Result]] = {
-            "half": [None] * 3 + [lost] * (len(commands) - 3),
+            "half": [*taken, *[lost] * (len(commands) - 3)],
             "module": [lost] * len(commands),
             "lost": [lost] * len(commands),
             "hang": [lost] * len(commands),
