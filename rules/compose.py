@@ -33,6 +33,39 @@ _ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_runtime")
 _SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|api_?key|private_?key|credentials?)($|_)")
 
 
+class Serving(Attributes):
+    """Limits of the server; what is not given is as runtime/README.md says."""
+
+    queue_size: int | None = Field(default=None, ge=1, le=2**20)
+    """Requests that may wait for the model."""
+    max_items: int | None = Field(default=None, ge=1, le=2**20)
+    """Prompts, pictures or rows of one request."""
+    deadline_s: float | None = Field(default=None, ge=0.001, le=86400)
+    """For an answer."""
+    hang_s: float | None = Field(default=None, ge=0.001, le=86400)
+    """For the model to end a run that nobody waits for any more."""
+    body_limit: int | None = Field(default=None, ge=1, le=2**31)
+    """Bytes of a request's body."""
+    body_timeout_s: float | None = Field(default=None, ge=0.001, le=86400)
+    """For a client to send it."""
+    header_timeout_s: float | None = Field(default=None, ge=0.001, le=86400)
+    """For a client to send a request's headers."""
+    write_timeout_s: float | None = Field(default=None, ge=0.001, le=86400)
+    """For a client to take its answer."""
+    keep_alive_s: float | None = Field(default=None, ge=0.001, le=86400)
+    """For a client to ask again on its connection."""
+    max_connections: int | None = Field(default=None, ge=1, le=2**20)
+    """Connections at a time."""
+    drain_s: float | None = Field(default=None, ge=0, le=86400)
+    """For what is in flight when the server is told to stop."""
+    metrics_list_size: int | None = Field(default=None, ge=1, le=10**6)
+    """Requests that `/api/metrics` remembers."""
+    logs: bool | None = None
+    """Whether `/api/logs` is there; the container then needs `FORGE_ADMIN_TOKEN`."""
+    shutdown: bool | None = None
+    """Whether `/api/shutdown` is there; likewise."""
+
+
 class Attrs(Attributes):
     """Attributes of `compose`."""
 
@@ -48,6 +81,8 @@ class Attrs(Attributes):
     """One item at a time, or `batch_size` of them."""
     port: int = Field(default=3000, ge=1, le=65535)
     """Port that it listens on."""
+    serving: Serving = Field(default_factory=Serving)
+    """Limits of the server."""
     params: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Parameters of the backend; `forge info platforms` lists them."""
 
@@ -77,6 +112,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
             "mode": attrs.mode,
             "host": "0.0.0.0",
             "port": attrs.port,
+            **{name: value for name, value in vars(attrs.serving).items() if value is not None},
         },
         "params": dict(sorted(params.items())),
     }

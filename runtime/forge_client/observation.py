@@ -56,6 +56,7 @@ class Watch:
     server: Server
     steps: bool = False
     """Look at the steps too."""
+    interval: float = INTERVAL_S
     _watts: list[tuple[float, float]] = field(default_factory=list)
     _reason: str | None = None
     _before: Sequence[Figure] = ()
@@ -88,7 +89,7 @@ class Watch:
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(self.interval)
             await self._look()
 
     async def _look(self) -> Sequence[Figure]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from forge_client.exposition import Figure, figures
-from forge_client.observation import INTERVAL_S, Observation, Watch
+from forge_client.observation import Observation, Watch
 from tests.client.fake import Asked, Reply, reply, serving
 
 
@@ -16,7 +16,7 @@ def observed(script: Callable[[Asked], Reply], *, steps: bool = False, seconds: 
     with serving(script) as fake:
 
         async def run() -> Observation:
-            watch = Watch(fake.server, steps)
+            watch = Watch(fake.server, steps, interval=0.02)
             await watch.begin()
             await asyncio.sleep(seconds)
             return await watch.end(2.0, 4)
@@ -40,7 +40,7 @@ def test_power_is_the_mean_between_the_first_and_the_last_look() -> None:
 
 
 def test_power_is_looked_at_again_and_again() -> None:
-    assert observed(metrics(POWER.format(10)), seconds=INTERVAL_S * 1.2).power.samples >= 3
+    assert observed(metrics(POWER.format(10)), seconds=0.1).power.samples >= 4
 
 
 @pytest.mark.parametrize(

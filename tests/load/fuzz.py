@@ -47,6 +47,8 @@ class Case:
     data: bytes
     refused: bool = True
     """Whether nothing but a refusal is right; else an answer is, too."""
+    framed: bool = False
+    """Whether it is no HTTP, and needs a connection of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ def bodies(endpoint: Endpoint, count: int, seed: int, headers: Mapping[str, str]
             fields["content-encoding"] = draw.choice(["gzip", "br", "deflate", "x"])
         if number % 13 == 7:
             fields.pop("authorization", None)
-        if number % 5 == 2 and "inputs" in _known(endpoint):
+        if kind is _bad_bytes:
+            fields["inference-header-content-length"] = str(body.index(b"]}") + 2)
+        elif number % 5 == 2 and "inputs" in _known(endpoint):
             length = draw.choice(["-1", "x", "1e3", "9" * 30, str(len(body) + 1), ""])
             fields["inference-header-content-length"] = length
         name = kind.__name__.strip("_")
@@ -104,16 +108,16 @@ def broken(endpoint: Endpoint, count: int, seed: int) -> Iterator[Case]:
         if head.startswith(b"HTTP/"):
             version, _, head = head.partition(b"\r\n")
             data = f"POST {target} ".encode() + version + b"\r\nhost: x\r\n" + head + b"\r\n" + rest
-        yield Case(f"frame {head[:40]!r} {rest[:20]!r}", endpoint.path, data)
+        yield Case(f"frame {head[:40]!r} {rest[:20]!r}", endpoint.path, data, framed=True)
 
 
 def example(schema: Schema) -> Any:
-    """Make a value as the schema has it, with all that is required and nothing else."""
+    """Make a value as the schema has it, with all that is required and no more than that."""
     if "oneOf" in schema:
         return example(schema["oneOf"][0])
     if schema.get("type") == "object":
-        required = schema.get("required", ())
-        return {key: HINTS.get(key, example(schema["properties"][key])) for key in required}
+        keys = [key for key in schema.get("properties", ()) if key in schema.get("required", ()) or key == "data"]
+        return {key: HINTS.get(key, example(schema["properties"][key])) for key in keys}
     if schema.get("type") == "array":
         return [example(schema["items"])]
     return {"integer": 1, "number": 0.5, "boolean": False}.get(schema.get("type", ""), "text")

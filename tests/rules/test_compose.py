@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from forge.core.artifact import Derived, Source
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
 from forge.core.provider import AppInfo
+from forge_runtime.config_file import parse
 from tests.fakes.workspace import MODEL, SERVER, FakeWorkspace
 
 LABEL = "//pkg:server@cpu_llm_trf"
@@ -43,6 +45,44 @@ def test_bakes_its_configuration(package: FakeWorkspace) -> None:
         },
         "params": {"batch_size": 1, "do_sample": False, "precision": "fp16", "temperature": 2.0},
     }  # fmt: skip
+
+
+SERVING = """
+[server.serving]
+queue_size = 8
+max_items = 16
+deadline_s = 5.0
+hang_s = 2.0
+body_limit = 1024
+body_timeout_s = 1.0
+header_timeout_s = 1.0
+write_timeout_s = 2.0
+keep_alive_s = 3.0
+max_connections = 100
+drain_s = 4.0
+metrics_list_size = 10
+logs = true
+shutdown = true
+"""
+
+
+def test_limits_that_are_given_are_baked_and_the_runtime_knows_them_all(package: FakeWorkspace) -> None:
+    package.build(SERVER + SERVING)
+    baked = config(package.analyze("//pkg:server"))
+    found = parse(json.dumps(baked), {"FORGE_ADMIN_TOKEN": "t0ken"})
+
+    assert (found.server.queue_size, found.server.drain_s, found.server.logs) == (8, 4.0, True)
+    assert set(tomllib.loads(SERVING)["server"]["serving"]) <= set(baked["server"])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("queue_size = 0", "queue_size"), ("queuesize = 1", "queuesize"), ("deadline_s = -1", "deadline_s")],
+)
+def test_a_limit_that_is_none_is_refused(package: FakeWorkspace, line: str, expected: str) -> None:
+    package.build(SERVER + f"\n[server.serving]\n{line}\n")
+
+    assert expected in package.error("//pkg:server", analyze=True)
 
 
 def test_a_changed_parameter_changes_the_configuration_and_nothing_else(package: FakeWorkspace) -> None:

@@ -69,7 +69,7 @@ def _about(config: Config, *, texts: bool) -> str:
 
 def _policy(source: str) -> str:
     """Allow this page's own script and style, by their hashes, and requests to this server; nothing else."""
-    (script,) = re.findall(r"<script>(.*?)</script>", source, re.DOTALL)
+    (script,) = re.findall(r'<script type="module">(.*?)</script>', source, re.DOTALL)
     (style,) = re.findall(r"<style>(.*?)</style>", source, re.DOTALL)
     rules = {
         "default-src": "'none'",
