@@ -116,6 +116,15 @@ class Connection:
         except ConnectionError:
             return b""
 
+    async def spare(self) -> bytes:
+        """Return what has come that no request asked for."""
+        if not self.is_open:
+            return b""
+        try:
+            return await self.some(LIMIT, 0.001)
+        except TimeoutError:
+            return b""
+
     async def _read(self) -> Reply:
         assert self._reader is not None
         begun = False

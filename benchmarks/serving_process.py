@@ -58,9 +58,20 @@ class Server:
 
     def lines(self, message: str) -> list[dict[str, object]]:
         """Lines of the log with this message, as far as they are whole."""
+        return [line for line in self._lines() if line.get("message") == message]
+
+    def errors(self) -> list[str]:
+        """Messages of the log that say that something is wrong here, and not with a client."""
+        return [str(line["message"]) for line in self._lines() if line.get("level") in ("error", "critical")]
+
+    def backend_pid(self) -> int:
+        """The process that holds the model, or did so last."""
+        found = [line["backend_pid"] for line in self._lines() if "backend_pid" in line]
+        return int(str(found[-1])) if found else 0
+
+    def _lines(self) -> Iterator[dict[str, object]]:
         text = self.log.read_bytes().decode(errors="replace")
-        found = [_line(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        return [line for line in found if line.get("message") == message]
+        return (_line(line) for line in text.splitlines(keepends=True) if line.endswith("\n"))
 
     def terminate(self) -> None:
         """Tell it to stop."""

@@ -129,7 +129,8 @@ def parse(argv: list[str], environ: Mapping[str, str]) -> Options:
         values["to"] = Path(environ[variable])
     if values.get("to") == Path("-"):
         values["to"] = None
-    values.setdefault("url", _url(environ))
+    if "url" not in values:
+        values["url"] = _url(environ)
     return Options(command=command, token=environ.get("FORGE_ADMIN_TOKEN", ""), **values)
 
 

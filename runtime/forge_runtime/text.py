@@ -111,6 +111,7 @@ class Text:
     def __init__(self, tokens: Detokenizer, stop: Sequence[str] = ()) -> None:
         self._tokens = tokens
         self._stop = tuple(filter(None, stop))
+        self._reach = max(map(len, self._stop), default=1) - 1
         self._held = ""
         self._said: list[str] = []
         self.ended = False
@@ -143,8 +144,8 @@ class Text:
 
     def _doubtful(self) -> int:
         """Count the characters at the end that may begin a stop sequence."""
-        longest = min(len(self._held), max(map(len, self._stop), default=1) - 1)
-        ends = (
-            size for size in range(longest, 0, -1) if any(each.startswith(self._held[-size:]) for each in self._stop)
-        )
-        return next(ends, 0)
+        for size in range(min(len(self._held), self._reach), 0, -1):
+            end = self._held[-size:]
+            if any(stop.startswith(end) for stop in self._stop):
+                return size
+        return 0

@@ -64,7 +64,7 @@ def test_a_data_set_is_gone_through_again_and_again() -> None:
     with serving(echo) as fake:
         measure(fake, bound=Bound(7))
 
-    assert ["a", "b", "c", "a", "b", "c", "a"] == [each.json["prompts"][0] for each in fake.posted]  # type: ignore[index, call-overload]
+    assert ["a", "b", "c", "a", "b", "c", "a"] == [each.json["prompts"][0] for each in fake.posted]  # type: ignore[index]
 
 
 def test_a_warm_up_does_not_count() -> None:
@@ -178,10 +178,10 @@ def test_an_open_loop_sends_at_its_rate() -> None:
 
 
 def test_it_does_not_wait_for_answers() -> None:
-    with serving(late(0.2)) as fake:
-        level = only(measure(fake, rates=(100.0,), bound=Bound(20)))
+    with serving(late(0.1)) as fake:
+        level = only(measure(fake, rates=(100.0,), bound=Bound(12)))
 
-    assert fake.most >= 10
+    assert fake.most >= 5
     assert level.summary.seconds < 3
 
 
@@ -209,13 +209,13 @@ def stalled(seconds: float) -> Callable[[Asked], Reply]:
 
 def test_a_stall_is_in_the_latency_of_all_that_were_due_meanwhile() -> None:
     """Coordinated omission: with one connection only one request is sent in that time, and all have waited."""
-    with serving(stalled(0.3)) as fake:
-        level = only(measure(fake, rates=(100.0,), bound=Bound(30), connections=1))
+    with serving(stalled(0.2)) as fake:
+        level = only(measure(fake, rates=(100.0,), bound=Bound(20), connections=1))
 
     assert level.summary.send_lag_ms is not None
-    assert 300 <= latency(level).maximum
-    assert 100 <= latency(level).p50
-    assert 100 <= level.summary.send_lag_ms.p50
+    assert 200 <= latency(level).maximum
+    assert 60 <= latency(level).p50
+    assert 60 <= level.summary.send_lag_ms.p50
 
 
 def test_a_rejection_is_a_result() -> None:

@@ -12,15 +12,16 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["Browser", "Page", "opened"]
+__all__ = ["Browser", "Page", "find_chromium", "started"]
 
 Json = dict[str, Any]
 
@@ -45,6 +46,7 @@ ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
 for number, end in zip((3, 4), ends): os.dup2(end, number)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KEYS: Final[Mapping[str, int]] = {"Enter": 13, "Escape": 27, "Tab": 9}
 CTRL: Final = 2
 
@@ -70,13 +72,13 @@ class Browser:
         self._rest = b""
         self._pages: dict[str, Page] = {}
 
-    def open(self) -> Page:
-        """Open a page of its own: no other's cookies or cache."""
-        context = self.call("Target.createBrowserContext")["browserContextId"]
+    def open(self, beside: Page | None = None) -> Page:
+        """Open a tab in a window of its own, or before another in its window, which is then out of sight."""
+        context = beside.context if beside is not None else self.call("Target.createBrowserContext")["browserContextId"]
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = self._pages[session] = Page(self, session)
-        for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
+        page = self._pages[session] = Page(self, session, context)
+        for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):
             page.call(f"{domain}.enable")
         return page
 
@@ -125,6 +127,8 @@ class Page:
 
     browser: Browser
     session: str
+    context: str
+    """Of its window, and of what it keeps."""
     problems: list[str] = field(default_factory=list)
     """Errors and warnings in its console: exceptions, refusals of its policy, what could not be loaded."""
     requests: list[str] = field(default_factory=list)
@@ -156,6 +160,14 @@ class Page:
             assert time.monotonic() < end, f"waited in vain: {what}; console: {self.problems}; {self.text('main')}"
             self.evaluate("new Promise((done) => setTimeout(done, 15))")
         return found
+
+    def show(self) -> None:
+        """Bring it before the other tabs of its window."""
+        self.call("Page.bringToFront")
+
+    def close(self) -> None:
+        """Close its window, and forget what it has kept."""
+        self.browser.call("Target.disposeBrowserContext", browserContextId=self.context)
 
     def text(self, selector: str) -> str:
         """Return the text of an element as it is shown."""
@@ -220,10 +232,15 @@ class Page:
             self.problems.append(f"{entry['text']} {entry.get('url', '')}")
 
 
+def find_chromium() -> str | None:
+    """Return the program, where there is one."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
 @contextlib.contextmanager
-def opened(programs: Sequence[str], profile: Path) -> Iterator[Browser]:
-    """Start the browser, and end it."""
-    browser = Browser(programs[0], profile)
+def started(program: str, profile: Path) -> Iterator[Browser]:
+    """Start a browser, and end it."""
+    browser = Browser(program, profile)
     try:
         yield browser
     finally:

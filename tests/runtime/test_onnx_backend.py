@@ -121,7 +121,7 @@ def test_a_provider_that_is_not_there_is_an_error_and_no_silent_fallback(tmp_pat
 
 
 GIB = 2**30
-CPU = ("CPUExecutionProvider", {})
+CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,11 @@ def test_the_device_and_its_share_are_options_of_the_provider(params: Mapping[st
 @pytest.mark.parametrize(
     ("params", "memories", "expected"),
     [
-        ({"provider": "cuda", "device_index": 2}, [GIB, GIB], r"No accelerator `2`, this process sees \[0: 1 GiB, 1: 1 GiB\]"),
+        (
+            {"provider": "cuda", "device_index": 2},
+            [GIB, GIB],
+            r"No accelerator `2`, this process sees \[0: 1 GiB, 1: 1 GiB\]",
+        ),
         ({"provider": "cuda", "gpu_memory_share": 0.5}, [], "sees no accelerator"),
         ({"device_index": 1}, [], "`cpu` has no use"),
         ({"gpu_memory_share": 0.5}, [GIB], "`cpu` has no use"),

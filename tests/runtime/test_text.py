@@ -101,8 +101,12 @@ def test_nothing_is_said_that_a_stop_takes_back(pieces: list[bytes], stop: list[
         assert cut(whole, stop).startswith(str(text))
 
 
-@given(st.data(), st.text(st.sampled_from("ab é世🎉"), max_size=12), dense.filter(lambda text: "\ufffd" not in text), stops)
-def test_sentence_pieces_go_on_where_the_prompt_ends(data: st.DataObject, prompt: str, text: str, stop: list[str]) -> None:
+@given(
+    st.data(), st.text(st.sampled_from("ab é世🎉"), max_size=12), dense.filter(lambda text: "\ufffd" not in text), stops
+)
+def test_sentence_pieces_go_on_where_the_prompt_ends(
+    data: st.DataObject, prompt: str, text: str, stop: list[str]
+) -> None:
     before, after = data.draw(sentence_pieces(" " + prompt)), data.draw(sentence_pieces(text))
     decode = sentence([*before, *after])
     count = len(before)

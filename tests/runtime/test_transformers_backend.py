@@ -184,7 +184,8 @@ def test_each_prompt_has_a_sampling_of_its_own(model: Model, backend: Transforme
 
 def test_a_seed_draws_the_same_alone_and_in_any_batch(backend: TransformersBackend) -> None:
     prompts = [
-        Prompt(text, Sampling(POSITIONS, do_sample=True, temperature=100, seed=seed)) for seed, text in enumerate(PROMPTS)
+        Prompt(text, Sampling(POSITIONS, do_sample=True, temperature=100, seed=seed))
+        for seed, text in enumerate(PROMPTS)
     ]
     greedy = ask("a long neighbour that is greedy", sampling=Sampling(POSITIONS))
     alone = [run(backend, prompt)[0] for prompt in prompts]
@@ -243,7 +244,9 @@ def test_the_pieces_are_the_text(backend: TransformersBackend) -> None:
     reader = Reader()
     silent = Prompt("a", Sampling(POSITIONS))
 
-    results = generations(run(backend, *ask(*PROMPTS, sampling=Sampling(POSITIONS), streams=True), silent, reader=reader))
+    results = generations(
+        run(backend, *ask(*PROMPTS, sampling=Sampling(POSITIONS), streams=True), silent, reader=reader)
+    )
 
     assert [reader.text(index) for index in range(len(PROMPTS))] == [result.text for result in results[:-1]]
     assert sum(map(len, reader.heard.values())) > 10 * len(PROMPTS)
@@ -326,7 +329,10 @@ def test_num_threads_acts(model: Model) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is an accelerator")
 @pytest.mark.parametrize(
     ("params", "expected"),
-    [({"device_index": 1}, r"No accelerator `1`, this process sees \[none\]"), ({"gpu_memory_share": 0.5}, "no accelerator")],
+    [
+        ({"device_index": 1}, r"No accelerator `1`, this process sees \[none\]"),
+        ({"gpu_memory_share": 0.5}, "no accelerator"),
+    ],
     ids=["device_index", "gpu_memory_share"],
 )
 def test_an_accelerator_that_is_not_there_is_named(model: Model, params: dict[str, object], expected: str) -> None:

@@ -57,7 +57,8 @@ class EventStream:
     async def begun(self) -> None:
         """Wait for a first text or for the end; raise what that raises."""
         try:
-            await self._visit.wait(self._some.wait())
+            self._visit.watch(self._some.set)
+            await self._wait()
             if self._task.done() and not self._pieces:
                 self._task.result()
         except BaseException:
@@ -82,14 +83,22 @@ class EventStream:
             self._task.cancel()
 
     async def _follow(self, send: Send) -> None:
+        # The first have come, perhaps all.
+        self._some.set()
         done = False
         while not done:
-            await self._visit.wait(self._some.wait())
+            await self._wait()
             done = self._task.done()
-            self._some.clear()
             pieces, self._pieces = self._pieces, []
             if pieces:
                 await _write(send, b"".join(self._events.text(index, text) for index, text in _joined(pieces)))
+
+    async def _wait(self) -> None:
+        """Wait for texts or the end, or raise what ends it before."""
+        await self._some.wait()
+        self._some.clear()
+        if not self._task.done():
+            self._visit.check()
 
     def _emit(self, index: int, text: str) -> None:
         """Take a text from the model's thread."""

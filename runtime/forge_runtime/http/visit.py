@@ -90,6 +90,9 @@ class Visit:
         self._deadline = 0.0
         self._gone: asyncio.Future[Any] | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake: Callable[[], None] = lambda: None
+        self._aborted = False
         self._ended = False
 
     async def read(self) -> bytes:
@@ -109,22 +112,31 @@ class Visit:
         try:
             left = self._deadline - asyncio.get_running_loop().time()
             await asyncio.wait({task, self._gone}, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
-            if task.cancelled():
-                raise RequestError("The server is shutting down", status=503, code="draining")
-            if task.done():
+            if task.done() and not task.cancelled():
                 return task.result()
-            if self._gone.done():
-                raise _client_left()
-            message = f"No answer within {self._deadline_s:g} s"
-            raise RequestError(message, status=504, code="deadline_exceeded")
+            raise self._end() or _deadline(self._deadline_s)
         finally:
             self._task = None
             task.cancel()
 
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when there is something for `check` to raise: cheaper than `wait` where that would be often."""
+        assert self._gone is not None  # the body is read first
+        self._wake = wake
+        self._gone.add_done_callback(lambda _: wake())
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+
+    def check(self) -> None:
+        """Raise RequestError when nobody waits any more: the client, the deadline, the server."""
+        if error := self._end():
+            raise error
+
     def abort(self) -> None:
         """End what is waited for, as the server does."""
+        self._aborted = True
         if self._task is not None:
             self._task.cancel()
+        self._wake()
 
     def refuse(self, error: BaseException) -> RequestError:
         """Close with an error; return it as the client is to hear it."""
@@ -137,8 +149,11 @@ class Visit:
         if self._ended:
             return
         self._ended = True
+        self._wake = lambda: None
         if self._gone is not None:
             self._gone.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         exchange = self.exchange
         record = Record(
             request_id=self.id,
@@ -154,6 +169,17 @@ class Visit:
             first_token_seconds=exchange.first_token_s,
         )
         self._closed(self, record)
+
+    def _expire(self) -> None:
+        self._deadline = 0.0  # the timer may be a nanosecond early
+        self._wake()
+
+    def _end(self) -> RequestError | None:
+        if self._aborted:
+            return RequestError("The server is shutting down", status=503, code="draining")
+        if self._gone is not None and self._gone.done():
+            return _client_left()
+        return _deadline(self._deadline_s) if asyncio.get_running_loop().time() >= self._deadline else None
 
     def _asked_deadline(self) -> float:
         text = self._request.headers.get(TIMEOUT_HEADER)
@@ -176,6 +202,10 @@ class Visit:
         log.event(logger, logging.ERROR, str(error) or repr(error), {"request_id": self.id}, error=error)
         text = f"{message} failed; the log has the reason under request `{self.id}`"
         return RequestError(text, status=500, code="internal_error")
+
+
+def _deadline(seconds: float) -> RequestError:
+    return RequestError(f"No answer within {seconds:g} s", status=504, code="deadline_exceeded")
 
 
 def _client_left() -> RequestError:

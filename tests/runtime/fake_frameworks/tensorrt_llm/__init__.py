@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tensorrt_llm.llmapi import KvCacheConfig
 from tests.runtime.fake_frameworks.byte_model import END, ByteModel, ByteTokenizer
+
+from .llmapi import KvCacheConfig
 
 __all__ = ["LLM", "BaseLLM", "SamplingParams", "environment", "opened"]
 

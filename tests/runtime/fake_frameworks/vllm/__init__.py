@@ -15,7 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.runtime.fake_frameworks.byte_model import END, ByteModel, ByteTokenizer
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+from .sampling_params import RequestOutputKind, SamplingParams
 
 __all__ = ["LLM", "SamplingParams", "environment", "opened"]
 

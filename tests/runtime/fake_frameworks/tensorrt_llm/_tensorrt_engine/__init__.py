@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorrt_llm import BaseLLM
+from .. import BaseLLM
 
 __all__ = ["LLM"]
 
