@@ -3,7 +3,7 @@
     FAKE_CALL_MS    of one call; 20
     FAKE_KIND       `batchable`: whatever the batch; `serial`: for each prompt
     FAKE_TOKEN_MS   between the words of a text that somebody reads along
-    FAKE_GATE       a file that `!wait` waits for
+    FAKE_GATE       a file that `!wait` waits for, before it does what the next word says
 
 A prompt is answered with itself in capitals, or does what its first word says.
 """
@@ -27,7 +27,7 @@ POLL_S = 0.005
 CHUNK = 16 * 2**20
 ROOM = 64 * 2**20
 """Bytes that may still be allocated once `!memory` came."""
-PIECE = 4096
+PIECE = 32768
 
 
 class FakeBackend:
@@ -56,11 +56,12 @@ class FakeBackend:
             return progress.cancelled(index)
 
         words = prompt.text.split()
+        if words[:1] == ["!wait"]:
+            _until(lambda: self._gate.exists() or cancelled())
+            words = words[1:]
         fault = FAULTS.get(words[0]) if words else None
         if fault is not None:
             fault()
-        if words[:1] == ["!wait"]:
-            _until(lambda: self._gate.exists() or cancelled())
         if words[:1] == ["!long"]:
             return RequestError("Too long", param="prompts", code="context_length_exceeded")
         if words[:1] == ["!flood"]:

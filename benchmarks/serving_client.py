@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ __all__ = ["Connection", "Lost", "Reply", "get", "infer", "message", "metric", "
 
 LIMIT = 2**20
 TIMEOUT_S = 30.0
+ESTABLISHED = 1
+"""State of a TCP connection (linux/tcp.h)."""
 
 
 class Lost(Exception):
@@ -84,6 +87,31 @@ class Connection:
         """Send, and do not wait."""
         assert self._writer is not None
         self._writer.write(data)
+
+    def pause(self) -> None:
+        """Read nothing any more."""
+        assert self._writer is not None
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+
+    def is_reset(self) -> bool:
+        """Whether the server has given the connection up, asked of the kernel: nothing is read for it."""
+        assert self._writer is not None
+        sock = self._writer.get_extra_info("socket")
+        state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state != ESTABLISHED
+
+    async def drain(self) -> None:
+        """Wait until there is room to send more, or nobody who takes it."""
+        assert self._writer is not None
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
+
+    def write_eof(self) -> None:
+        """Send nothing more."""
+        assert self._writer is not None
+        self._writer.write_eof()
 
     async def read(self, timeout: float = TIMEOUT_S) -> Reply:
         """Read one whole answer; close where the server says that it will."""

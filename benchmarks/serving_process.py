@@ -65,9 +65,9 @@ class Server:
         return [str(line["message"]) for line in self._lines() if line.get("level") in ("error", "critical")]
 
     def backend_pid(self) -> int:
-        """The process that holds the model, or did so last."""
-        found = [line["backend_pid"] for line in self._lines() if "backend_pid" in line]
-        return int(str(found[-1])) if found else 0
+        """The process that holds the model; 0 while there is none."""
+        found = children(self.pid)
+        return found[0] if found else 0
 
     def _lines(self) -> Iterator[dict[str, object]]:
         text = self.log.read_bytes().decode(errors="replace")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from forge_client.bench import Level
 from forge_client.plot import Series, bars, lines
-from forge_client.report import Report, facts, lists, to_json
+from forge_client.report import Report, facts, lists, remarks, to_json
 
 __all__ = ["page"]
 
@@ -20,28 +20,17 @@ def page(report: Report) -> str:
     """Write the page."""
     title = html.escape(f"{report.tags.get('target', report.target)}: {report.started}")
     shown = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd>" for name, fact in facts(report))
-    remarks = "".join(f"<li>{html.escape(note)}</li>" for note in _remarks(report))
+    told = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks(report))
     parts = {
         "TITLE": title,
         "FACTS": shown,
         "TABLE": _table(report.levels),
         "PLOTS": "".join(f"<figure>{plot}</figure>" for plot in _plots(report.levels)),
-        "REMARKS": f"<ul>{remarks}</ul>" if remarks else "",
+        "REMARKS": f"<ul>{told}</ul>" if told else "",
         "JSON": html.escape(to_json(report)),
     }
     # In one pass: what is filled in is never looked at again, whatever it holds.
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], _PAGE)
-
-
-def _remarks(report: Report) -> list[str]:
-    found = [*report.notes]
-    for level in report.levels:
-        found += [f"{level.name}: {kind}: {text}" for kind, text in level.summary.examples.items()]
-        if level.observation.power.reason:
-            found.append(f"{level.name}: no power: {level.observation.power.reason}")
-        for name, step in (level.observation.steps or {}).items():
-            found.append(f"{level.name}: server step {name}: {step.mean_ms:g} ms on average, {step.count} times")
-    return found
 
 
 def _table(levels: Sequence[Level]) -> str:

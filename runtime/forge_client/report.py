@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from forge_client.bench import Level
 from forge_client.stat import Distribution
 
-__all__ = ["SCHEMA", "Report", "environment", "facts", "lists", "table", "to_json"]
+__all__ = ["SCHEMA", "Report", "environment", "facts", "lists", "remarks", "table", "to_json"]
 
 SCHEMA = 1
 """Version of the JSON; fields may be added to one version, none changed."""
@@ -91,13 +91,19 @@ def table(report: Report) -> str:
     lines = [", ".join(fact for _, fact in facts(report)), ""]
     for row in [titles, *rows]:
         lines.append("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    lines += _about_power(report.levels)
+    return "\n".join([*lines, *remarks(report)]) + "\n"
+
+
+def remarks(report: Report) -> list[str]:
+    """Say what no column of the table says."""
+    found = [f"no power: {reason}" for reason in sorted({*filter(None, map(_no_power, report.levels))})]
     for level in report.levels:
-        lines += [f"{level.name}: {kind}: {text}" for kind, text in level.summary.examples.items()]
-        for name, step in (level.observation.steps or {}).items():
-            lines.append(f"{level.name}: server step {name}: {step.mean_ms:g} ms on average, {step.count} times")
-    lines += [f"note: {note}" for note in report.notes]
-    return "\n".join(lines) + "\n"
+        found += [f"{level.name}: {kind}: {text}" for kind, text in level.summary.examples.items()]
+        steps = level.observation.steps or {}
+        if steps:
+            told = ", ".join(f"{name} {_figure(step.mean_ms)} ms" for name, step in steps.items())
+            found.append(f"{level.name}: the server's own steps, on average: {told}")
+    return [*found, *(f"note: {note}" for note in report.notes)]
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
@@ -115,9 +121,8 @@ def lists(levels: Sequence[Level]) -> tuple[list[str], list[list[str]]]:
     return [title for title, _ in kept], [[cells[row] for _, cells in kept] for row in range(len(levels))]
 
 
-def _about_power(levels: Sequence[Level]) -> list[str]:
-    reasons = {level.observation.power.reason for level in levels if level.observation.power.reason}
-    return [f"no power: {reason}" for reason in sorted(reasons)]
+def _no_power(level: Level) -> str | None:
+    return level.observation.power.reason
 
 
 def _figure(value: float | None) -> str:

@@ -96,13 +96,12 @@ class Window:
         return piece
 
     def _leave(self, count: int) -> None:
-        """Forget the first tokens, unless what stays has no text: a space after it would then be the first."""
+        """Forget the first tokens. As many characters at the end are unsaid as before."""
         unsaid = len(self._text) - self._said
-        text = self._decode(self._tokens[count:])
-        if len(text) > unsaid:
-            del self._tokens[:count]
-            self._text, self._said = text, len(text) - unsaid
-            self._mark = 0
+        del self._tokens[:count]
+        self._text = self._decode(self._tokens)
+        self._said = len(self._text) - unsaid
+        self._mark = 0
 
 
 class Text:

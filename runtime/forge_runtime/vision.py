@@ -90,7 +90,7 @@ class ImageClassifier(Lifecycle[Pictures, NDArray[Any]]):
         if self._input.dtype != "uint8":
             scaled = pixels.astype(np.float32) * np.float32(self.scale)
             normal = (scaled - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
-            pixels = normal.astype(self._input.dtype)
+            pixels = _cast(normal, self._input.dtype)
         if self._channels_first:
             pixels = pixels.transpose(0, 3, 1, 2)
         return Pictures(request.names, pixels, cancelled=request.cancelled)
@@ -148,6 +148,14 @@ class ImageClassifier(Lifecycle[Pictures, NDArray[Any]]):
         if classes is not None and len(names) != classes:
             raise LoadError(f"{path}: {len(names)} labels, but the model has {classes} classes")
         return names
+
+
+def _cast(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Convert; whole numbers are rounded, and kept within their range, around which a cast alone would wrap."""
+    if np.dtype(dtype).kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    return values.astype(dtype)
 
 
 def _channels_first(spec: TensorSpec) -> bool:

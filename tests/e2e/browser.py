@@ -141,7 +141,7 @@ class Page:
     def go(self, url: str) -> None:
         """Open an address, and wait until it is loaded."""
         self.call("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(url)}")
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of an expression."""
@@ -149,29 +149,32 @@ class Page:
         assert "exceptionDetails" not in found, f"{expression}: {found['exceptionDetails']}"
         return found["result"].get("value")
 
-    def wait(self, expression: str) -> Any:
-        """Wait until an expression has a value that is true, and return that."""
-        return self.wait_for(lambda: self.evaluate(expression), expression)
+    def wait(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        self.wait_for(lambda: self.evaluate(f"!!({expression})"), expression)
 
-    def wait_for(self, condition: Callable[[], Any], what: str = "condition") -> Any:
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
         """Wait until something holds, while the tab's events are read."""
         end = time.monotonic() + ANSWER_S
-        while not (found := condition()):
+        while not condition():
             assert time.monotonic() < end, f"waited in vain: {what}; console: {self.problems}; {self.text('main')}"
             self.evaluate("new Promise((done) => setTimeout(done, 15))")
-        return found
 
     def show(self) -> None:
         """Bring it before the other tabs of its window."""
         self.call("Page.bringToFront")
 
-    def close(self) -> None:
-        """Close its window, and forget what it has kept."""
-        self.browser.call("Target.disposeBrowserContext", browserContextId=self.context)
+    def forget(self) -> None:
+        """Leave where it is, and forget what was seen."""
+        self.go("about:blank")
+        self.emulate()
+        self.problems.clear()
+        self.requests.clear()
 
     def text(self, selector: str) -> str:
         """Return the text of an element as it is shown."""
-        return str(self.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
+        script = "((element) => element?.checkVisibility() ? element.innerText : '')"
+        return str(self.evaluate(f"{script}(document.querySelector({json.dumps(selector)}))"))
 
     def type(self, selector: str, text: str) -> None:
         """Put text into a field in place of what is there."""
@@ -186,12 +189,8 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click into the middle of an element."""
-        name = json.dumps(selector)
-        self.evaluate(f"document.querySelector({name}).scrollIntoView({{block: 'center'}})")
-        x, y, width, height = self.evaluate(
-            f"(({{x, y, width, height}}) => [x, y, width, height])(document.querySelector({name}).getBoundingClientRect())"
-        )
-        params = {"x": x + width / 2, "y": y + height / 2, "button": "left", "clickCount": 1}
+        x, y = self._middle(selector)
+        params = {"x": x, "y": y, "button": "left", "clickCount": 1}
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, **params)
 
@@ -203,9 +202,7 @@ class Page:
 
     def drop(self, selector: str, path: Path) -> None:
         """Drag a file from outside, and drop it on an element."""
-        x, y = self.evaluate(
-            f"(({{x, y}}) => [x + 5, y + 5])(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
-        )
+        x, y = self._middle(selector)
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
@@ -218,6 +215,13 @@ class Page:
     def screenshot(self, path: Path) -> None:
         """Save what is seen."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
+
+    def _middle(self, selector: str) -> tuple[float, float]:
+        """Scroll an element into sight, and return where it is."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{element}.scrollIntoView({{block: 'center'}})")
+        x, y, width, height = self.evaluate(f"Object.values({element}.getBoundingClientRect().toJSON()).slice(0, 4)")
+        return x + width / 2, y + height / 2
 
     def note(self, method: str, params: Json) -> None:
         """Take an event."""

@@ -32,11 +32,8 @@ class Case:
 def bodies(endpoint: Endpoint, count: int, seed: int, headers: Mapping[str, str]) -> Iterator[Case]:
     """Make requests that are HTTP, with bodies that are wrong."""
     draw = random.Random(f"{seed} {endpoint.path}")
-    kinds = [
-        *ANY,
-        *(STRUCTURED if endpoint.schema else []),
-        *(TENSORS if "inputs" in endpoint.schema.get("properties", {}) else []),
-    ]
+    takes_tensors = "inputs" in endpoint.schema.get("properties", {})
+    kinds = [*ANY, *(STRUCTURED if endpoint.schema else []), *(TENSORS if takes_tensors else [])]
     for number in range(count):
         kind = kinds[number % len(kinds)]
         body = kind(draw, endpoint.schema)

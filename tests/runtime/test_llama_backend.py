@@ -62,7 +62,7 @@ def folder(checkpoint: Path) -> Path:
 
 def load(folder: Path, **params: object) -> LlamaBackend:
     backend = LlamaBackend()
-    backend.load(model(folder), replace(Params(batch_size=4, max_length=POSITIONS), **params))  # type: ignore[arg-type]
+    backend.load(model(folder), replace(Params(batch_size=4, max_length=POSITIONS, num_threads=1), **params))  # type: ignore[arg-type]
     return backend
 
 
@@ -71,7 +71,7 @@ def model(folder: Path) -> ModelConfig:
 
 
 def config(folder: Path, **params: object) -> Config:
-    made = make_config(params=replace(Params(batch_size=4, max_length=POSITIONS), **params))  # type: ignore[arg-type]
+    made = make_config(params=replace(Params(batch_size=4, max_length=POSITIONS, num_threads=1), **params))  # type: ignore[arg-type]
     return replace(made, model=model(folder))
 
 
@@ -89,7 +89,7 @@ def test_greedy_text_is_that_of_transformers_token_for_token(checkpoint: Path, b
     from forge_runtime.backends.transformers import TransformersBackend
 
     other = TransformersBackend()
-    other.load(ModelConfig("tiny_gpt2", checkpoint), Params(max_length=POSITIONS))
+    other.load(ModelConfig("tiny_gpt2", checkpoint), Params(max_length=POSITIONS, num_threads=1))
     prompts = ask(*PROMPTS, sampling=Sampling(POSITIONS, max_new_tokens=32, stop=(" no ",)), streams=True)
     theirs, ours = Reader(), Reader()
     expected = run(other, *prompts, reader=theirs)
@@ -204,8 +204,9 @@ def test_a_prompt_that_nobody_waits_for_ends_alone(backend: LlamaBackend) -> Non
     assert [left, right] == [alone[0], alone[2]]
 
 
-def test_what_nobody_waits_for_is_not_begun(backend: LlamaBackend) -> None:
-    (result,) = generations(run(backend, *ask("a", sampling=Sampling(POSITIONS)), reader=Reader(leaves={0: 1})))
+@pytest.mark.parametrize("asked", [1, 2], ids=["before the batch", "before its prompt is read"])
+def test_what_nobody_waits_for_is_not_begun(backend: LlamaBackend, asked: int) -> None:
+    (result,) = generations(run(backend, *ask("a", sampling=Sampling(POSITIONS)), reader=Reader(leaves={0: asked})))
 
     assert (result.finish_reason, result.generated_tokens) == ("cancelled", 0)
 

@@ -42,8 +42,8 @@ def about(reply: Reply) -> dict[str, object]:
 
 
 def policy(reply: Reply) -> dict[str, str]:
-    rules = (rule.split(" ", 1) for rule in reply.headers["content-security-policy"].split("; "))
-    return {name: value for name, value in rules}
+    rules = (rule.partition(" ") for rule in reply.headers["content-security-policy"].split("; "))
+    return {name: value for name, _, value in rules}
 
 
 def test_it_is_a_small_page_of_its_own(reply: Reply) -> None:

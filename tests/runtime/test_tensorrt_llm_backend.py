@@ -97,6 +97,15 @@ def test_the_pieces_are_whole_characters_and_together_the_text(tmp_path: Path, a
     assert [",", " ", "世", "界", " ", "🎉"] == reader.heard[0]
 
 
+def test_a_token_that_ends_the_text_is_no_part_of_it(folder: Path) -> None:
+    write_model(folder, ANSWERS, end=ord("#"))
+    (folder / "generation_config.json").write_text(f'{{"eos_token_id": [{ord("#")}]}}')
+
+    (result,) = generations(run(load(folder), *ask("hello", sampling=SAMPLING)))
+
+    assert (" world", "stop", tuple(b" world#")) == (result.text, result.finish_reason, result.token_ids)
+
+
 def test_a_stop_aborts_the_request(backend: TensorrtLlmBackend) -> None:
     run(backend, *ask("so ", sampling=Sampling(64, stop=("so on",))))
 

@@ -129,6 +129,13 @@ def test_what_may_begin_a_stop_is_held_back_until_it_does_not() -> None:
     assert said(Pieces(pieces.__getitem__), range(7), ["\n\n\n"]) == ["a", "", "\n\nb", "", "", "", "", ""]
 
 
+@pytest.mark.parametrize("pieces", [[b"xabc"], [b"x", b"a", b"b", b"c"]], ids=["at once", "by character"])
+def test_the_stop_that_is_complete_first_ends_the_text(pieces: list[bytes]) -> None:
+    """However the text comes; of two that end together, the one that begins first."""
+    assert "xa" == "".join(said(Pieces(pieces.__getitem__), range(len(pieces)), ["abc", "b"]))
+    assert "x" == "".join(said(Pieces(pieces.__getitem__), range(len(pieces)), ["b", "ab"]))
+
+
 def test_a_text_that_ends_within_a_stop_keeps_it() -> None:
     assert said(Pieces([b"a\n", b"\n"].__getitem__), range(2), ["\n\n\n"]) == ["a", "", "\n\n"]
 

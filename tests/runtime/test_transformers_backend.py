@@ -48,7 +48,7 @@ class Model:
 
     def expected(self, prompt: str, *, max_length: int = POSITIONS, new: int | None = None) -> list[int]:
         model = transformers.AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32)
-        inputs = self.tokenizer(prompt, return_tensors="pt")
+        inputs = self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
         length = inputs["input_ids"].shape[1]
         limit = min(max_length - length, new or max_length)
         output = model.generate(**inputs, do_sample=False, max_new_tokens=limit)
@@ -284,6 +284,14 @@ def test_what_nobody_waits_for_is_not_begun(backend: TransformersBackend) -> Non
     outcomes = generations(run(backend, *ask("a", "x y", sampling=Sampling(POSITIONS)), reader=Reader({0: 1, 1: 1})))
 
     assert [(result.finish_reason, result.generated_tokens) for result in outcomes] == [("cancelled", 0)] * 2
+
+
+def test_what_nobody_waits_for_any_more_when_its_turn_comes_is_not_begun(backend: TransformersBackend) -> None:
+    apart = Prompt("x y", Sampling(POSITIONS, do_sample=True, seed=1))
+
+    results = generations(run(backend, Prompt("a", Sampling(9)), apart, reader=Reader({1: 2})))
+
+    assert [("length", 8), ("cancelled", 0)] == [(each.finish_reason, each.generated_tokens) for each in results]
 
 
 class Exhausted(Reader):

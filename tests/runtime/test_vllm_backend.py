@@ -96,6 +96,14 @@ def test_the_pieces_are_whole_characters_and_together_the_text(tmp_path: Path, a
     assert [",", " ", "世", "界", " ", "🎉"] == reader.heard[0]
 
 
+def test_a_token_that_ends_the_text_is_no_part_of_it(tmp_path: Path) -> None:
+    backend = load(write_model(tmp_path, ANSWERS, end=ord("#")))
+
+    (result,) = generations(run(backend, *ask("hello", sampling=SAMPLING)))
+
+    assert (" world", "stop", tuple(b" world#")) == (result.text, result.finish_reason, result.token_ids)
+
+
 def test_a_stop_ends_the_request_in_the_engine(backend: VllmBackend) -> None:
     run(backend, *ask("so ", sampling=Sampling(64, stop=("so on",))))
 

@@ -51,4 +51,9 @@ class ByteModel:
         if answer is None:
             yield from itertools.cycle(ENDLESS.encode())
         else:
-            yield from [*answer.encode(), END]
+            yield from [*answer.encode(), self.end]
+
+    @property
+    def end(self) -> int:
+        """The token that ends a text; a model may have one that its tokenizer would show."""
+        return int(self.config.get("end", END))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.runtime.fake_frameworks.byte_model import END, ByteModel, ByteTokenizer
+from tests.runtime.fake_frameworks.byte_model import ByteModel, ByteTokenizer
 
 from .llmapi import KvCacheConfig
 
@@ -51,13 +51,14 @@ class CompletionOutput:
 class RequestOutput:
     """A request on its way."""
 
-    def __init__(self, tokens: Iterator[int], params: SamplingParams, at_once: int, reason: str | None) -> None:
+    def __init__(self, model: ByteModel, tokens: Iterator[int], params: SamplingParams, reason: str | None) -> None:
         self.outputs = [CompletionOutput(0)]
         self.finished = False
         self.aborted = False
         self._tokens = tokens
         self._limit = params.max_tokens
-        self._at_once = at_once
+        self._at_once = model.config.get("tokens_per_step", 1)
+        self._end = model.end
         self._reason = reason
 
     def abort(self) -> None:
@@ -74,7 +75,7 @@ class RequestOutput:
         output = self.outputs[0]
         for _ in range(self._at_once):
             output.token_ids.append(next(self._tokens))
-            ended = "stop" if output.token_ids[-1] == END else None
+            ended = "stop" if output.token_ids[-1] == self._end else None
             full = "length" if len(output.token_ids) >= self._limit else None
             output.finish_reason = self._reason or ended or full
             self.finished = output.finish_reason is not None
@@ -105,9 +106,8 @@ class BaseLLM:
             raise ValueError("The sum of prompt length and query length should not exceed max_num_tokens")
         tokens = self._model.tokens(inputs, None if sampling_params.is_greedy else sampling_params.seed or 0)
         reason = "timeout" if inputs[0] == ord("!") else None
-        at_once = self._model.config.get("tokens_per_step", 1)
         self.seen.append(sampling_params)
-        self.results.append(RequestOutput(tokens, sampling_params, at_once, reason))
+        self.results.append(RequestOutput(self._model, tokens, sampling_params, reason))
         return self.results[-1]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from tests.runtime.fake_frameworks.byte_model import END, ByteModel, ByteTokenizer
+from tests.runtime.fake_frameworks.byte_model import ByteModel, ByteTokenizer
 
 from .sampling_params import RequestOutputKind, SamplingParams
 
@@ -95,7 +95,7 @@ class LLMEngine:
             new.append(next(request.coming))
             count = len(request.generated) + len(new)
             full = count >= request.params.max_tokens or count + len(request.prompt) >= self.model_config.max_model_len
-            reason = "stop" if new[-1] == END else "length" if full else None
+            reason = "stop" if new[-1] == self._model.end else "length" if full else None
             if reason:
                 del self._requests[name]
                 break
