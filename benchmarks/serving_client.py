@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Connection", "Lost", "Reply", "get", "infer", "message", "metric", "post"]
+__all__ = ["Connection", "Lost", "Reply", "get", "infer", "message", "metric", "post", "until"]
 
 LIMIT = 2**20
 TIMEOUT_S = 30.0
@@ -220,3 +221,14 @@ async def metric(port: int, name: str) -> float:
     """Read a metric; the sum over its labels."""
     lines = (await get(port, "/metrics")).body.decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+async def until(read: Callable[[], Awaitable[float]], wanted: float, timeout: float = 10) -> float:
+    """Wait until a value is read, or raise TimeoutError; return how many seconds that took."""
+    started = time.perf_counter()
+    while (found := await read()) != wanted:
+        waited = time.perf_counter() - started
+        if waited >= timeout:
+            raise TimeoutError(f"Still {found:g} and not {wanted:g} after {timeout:g} s")
+        await asyncio.sleep(0.01)
+    return time.perf_counter() - started

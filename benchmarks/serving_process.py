@@ -49,8 +49,13 @@ class Server:
         return int(_status(self.pid, "VmRSS")) * 1024
 
     def peak(self) -> int:
-        """The most that it has held."""
+        """The most that it has held since `forget_peak`."""
         return int(_status(self.pid, "VmHWM")) * 1024
+
+    def forget_peak(self) -> int:
+        """Count the peak from now on; return what it is now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        return self.peak()
 
     def descriptors(self) -> int:
         """How many it has open."""
@@ -83,6 +88,7 @@ def serving(
     *,
     server: Mapping[str, object] | None = None,
     params: Mapping[str, object] | None = None,
+    redis: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
     backend: str = TEXT,
     name: str = "llama_cpp",
@@ -105,6 +111,7 @@ def serving(
             "model": {"name": MODEL, "path": str(path or folder)},
             "server": {"host": "127.0.0.1", "port": 0, "app_dir": str(folder), **(server or {})},
             "params": dict(params or {}),
+            "redis": dict(redis or {}),
         }
         (folder / "config.json").write_text(json.dumps(config))
         variables = {"FORGE_CONFIG": str(folder / "config.json"), **(environ or {})}

@@ -12,7 +12,7 @@ class Attrs(Attributes):
 
     source: TargetLabel
     """Target that makes the files: its one output must be a folder."""
-    format: Literal["safetensors", "gguf", "onnx"] = "safetensors"
+    format: Literal["safetensors", "gguf", "onnx", "tensorrt"] = "safetensors"
     """What the folder holds: `*.safetensors` beside `config.json` and the tokenizer, `model.gguf`, or `model.onnx`."""
 
 

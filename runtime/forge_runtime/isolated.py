@@ -3,18 +3,13 @@
 The two ends exchange pickled tuples over a socket pair that nobody else holds. A call is answered by
 ("done", value), ("refused", RequestError), ("unloadable", text) or ("failed", text); while it runs, the
 child may send ("emit", index, text) and the parent ("cancel", index). The child ends when the socket
-does, so it never outlives the server.
-
-    python3 -m forge_runtime.isolated DESCRIPTOR MODULE
+does, so it never outlives the server. The other end is `backend_process.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -23,13 +18,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forge_runtime import log
-from forge_runtime.backend import Backend, Outcome, Progress, Prompt, TensorSpec
+from forge_runtime.backend import Outcome, Progress, Prompt, TensorSpec
 from forge_runtime.config import ModelConfig, Params
-from forge_runtime.error import BackendLost, LoadError, RequestError, ServingError
+from forge_runtime.error import BackendLost, LoadError, ServingError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.01
 END_S = 5.0
-FIRST_TO_GO = "1000"
-"""Where memory runs out, the kernel ends the model's process and not the server's."""
 
 
 class IsolatedBackend:
@@ -128,7 +120,7 @@ class _Child:
 
     def __init__(self, module: str) -> None:
         ours, theirs = socket.socketpair()
-        argv = [sys.executable, "-m", "forge_runtime.isolated", str(theirs.fileno()), module]
+        argv = [sys.executable, "-m", "forge_runtime.backend_process", str(theirs.fileno()), module]
         # Same modules as here; the rest of the environment acts there as it would have here.
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs:
@@ -229,68 +221,3 @@ class _Child:
         if code is not None and code < 0:
             return f"The backend's process was ended by {signal.Signals(-code).name}"
         return f"The backend's process ended with status {code}"
-
-
-def main(argv: Sequence[str]) -> None:
-    """Serve one backend to the process that holds the other end."""
-    log.configure()
-    # The server drains on these; it ends this process by closing the socket.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
-    server = _Server(Connection(int(argv[0])))
-    backend: Backend | None = None
-    while True:
-        name, *values = server.calls.get()
-        try:
-            if backend is None:
-                backend = importlib.import_module(argv[1]).create()
-            if name == "generate":
-                values.append(server)
-            answer = ("done", getattr(backend, name)(*values))
-        except RequestError as error:
-            answer = ("refused", error)
-        except LoadError as error:
-            answer = ("unloadable", str(error))
-        except Exception as error:
-            log.event(logger, logging.ERROR, f"Backend failed: {error!r}", error=error)
-            answer = ("failed", f"{type(error).__name__}: {error}")
-        server.send(answer)
-
-
-class _Server:
-    """The child's end of the socket; the Progress of the call that runs."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.calls: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-        self._connection = connection
-        self._cancelled: set[int] = set()
-        threading.Thread(target=self._receive, daemon=True).start()
-
-    def send(self, message: tuple[Any, ...]) -> None:
-        self._connection.send(message)
-
-    def cancelled(self, index: int) -> bool:
-        return index in self._cancelled
-
-    def emit(self, index: int, text: str) -> None:
-        self.send(("emit", index, text))
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                message = self._connection.recv()
-            except (EOFError, OSError):
-                # The server is gone; a call of the library cannot be interrupted.
-                os._exit(0)
-            if message[0] == "cancel":
-                self._cancelled.add(message[1])
-            else:
-                # What is cancelled after its call has ended is of no later one.
-                self._cancelled = set()
-                self.calls.put(message)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -354,7 +354,7 @@ def test_it_reads_no_figures_while_it_is_out_of_sight(page: Page, client: Client
     other = browser.open(beside=page)
     page.wait("document.hidden")
     hidden = asked()
-    time.sleep(1.3)  # longer than it waits between two reads: that nothing comes has no condition to wait for
+    time.sleep(1.2)  # longer than it waits between two reads: that nothing comes has no condition to wait for
     unread = asked()
     other.call("Page.close")
     page.show()

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving_client import Connection, Reply, get, infer, metric
+from benchmarks.serving_client import Connection, Reply, get, infer, metric, until
 from benchmarks.serving_process import Server, is_alive, serving
-from tests.load.wait import until
 
 pytestmark = pytest.mark.load
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving_client import Connection, infer, metric, post
+from benchmarks.serving_client import Connection, infer, metric, post, until
 from benchmarks.serving_process import Server, serving
-from tests.load.wait import until
 
 pytestmark = pytest.mark.load
 

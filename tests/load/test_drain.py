@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from benchmarks.serving_client import Connection, Lost, get, infer, metric
+from benchmarks.serving_client import Connection, get, infer, metric, until
+from benchmarks.serving_drain import stop_under_load
 from benchmarks.serving_process import Server, is_alive, serving
-from tests.load.wait import until
 
 pytestmark = pytest.mark.load
 
@@ -22,65 +20,20 @@ HELD = 64
 END_S = 15.0
 
 
-@dataclass
-class Tally:
-    """What became of the requests of all clients."""
-
-    sent: list[float] = field(default_factory=list)
-    outcomes: list[str] = field(default_factory=list)
-
-
 @pytest.mark.parametrize("moment", [0.3, 0.437, 0.611])
 def test_nothing_that_was_sent_before_is_lost(moment: float) -> None:
     with serving(params={"batch_size": 8, "batch_wait_ms": 5}) as server:
         pid = server.backend_pid()
 
-        tally, signalled = asyncio.run(load(server, moment))
+        drained = asyncio.run(stop_under_load(server, clients=CLIENTS, after_s=moment))
 
         assert 0 == server.process.wait(END_S)
         assert not is_alive(pid)
-        before = [outcome for sent, outcome in zip(tally.sent, tally.outcomes, strict=True) if sent < signalled]
         # What the server had not read yet may be refused, but not lost; nothing is ever cut off.
-        assert set() == set(before) - {"200", "503"}
-        assert "cut" not in tally.outcomes
-        assert before.count("200") > CLIENTS
+        assert set() == set(drained.before()) - {"answered", "refused"}
+        assert set() == set(drained.after()) - {"answered", "refused", "lost"}
+        assert drained.before().count("answered") > CLIENTS
         assert [] == server.errors()
-
-
-async def load(server: Server, moment: float) -> tuple[Tally, float]:
-    """Ask from all sides, and tell the server to stop in the middle of it."""
-    tally = Tally()
-    clients = [asyncio.ensure_future(ask(server.port, number, tally)) for number in range(CLIENTS)]
-    await asyncio.sleep(moment)
-    signalled = time.perf_counter()
-    server.terminate()
-    await asyncio.gather(*clients)
-    return tally, signalled
-
-
-async def ask(port: int, number: int, tally: Tally) -> None:
-    """Ask until the server is gone, each time for something else."""
-    connection = Connection(port)
-    count = 0
-    while True:
-        count += 1
-        prompt = f"{number} {count}"
-        if not connection.is_open:
-            try:
-                await connection.open()
-            except Lost:
-                return
-        sent = time.perf_counter()
-        try:
-            reply = await connection.ask(infer(prompt))
-            right = reply.status != 200 or reply.json == {prompt: prompt.upper()}
-            outcome = str(reply.status) if right else "another's answer"
-        except Lost as error:
-            outcome = "cut" if error.begun else "lost"
-        tally.sent.append(sent)
-        tally.outcomes.append(outcome)
-        if outcome == "503":
-            await asyncio.sleep(0.01)
 
 
 async def hold(server: Server) -> Sequence[asyncio.Future[int]]:

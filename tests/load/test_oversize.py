@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.serving_client import Connection, Reply, infer, message, metric
+from benchmarks.serving_client import Connection, Reply, infer, message, metric, until
 from benchmarks.serving_process import Server, serving
-from tests.load.wait import until
 
 pytestmark = pytest.mark.load
 
@@ -47,7 +46,7 @@ def test_a_declared_body_is_refused_before_it_comes(server: Server) -> None:
 
 
 def test_an_endless_body_is_refused_before_it_fills_the_memory(server: Server) -> None:
-    before = server.rss()
+    before = server.forget_peak()
 
     reply, sent = asyncio.run(flood(server.port))
 
@@ -75,7 +74,7 @@ async def flood(port: int) -> tuple[Reply, int]:
 
 
 def test_many_large_bodies_together_stay_within_a_bound(server: Server) -> None:
-    before = server.rss()
+    before = server.forget_peak()
 
     statuses = asyncio.run(crowd(server.port))
 
@@ -103,7 +102,7 @@ async def crowd(port: int) -> Counter[int]:
 
 @pytest.mark.parametrize("coding", ["content-encoding", "transfer-encoding"])
 def test_a_packed_body_is_refused(server: Server, coding: str) -> None:
-    before = server.peak()
+    before = server.forget_peak()
     packed = gzip.compress(json.dumps({"prompts": "a" * 16 * LIMIT}).encode(), 1)
     data = message("POST", "/api/infer", packed, {coding: "gzip"})
 

@@ -55,6 +55,8 @@ class FakeBackend:
         text = prompt.text
         if text.startswith("!raise"):
             raise {"!raise": ValueError, "!raise stop": StopIteration, "!raise exit": SystemExit}[text]("on purpose")
+        if text == "!cuda":
+            raise RuntimeError("CUDA error: device-side assert triggered")
         if text == "!long":
             return RequestError("Too long", param="prompts", code="context_length_exceeded")
         if text == "!hang":

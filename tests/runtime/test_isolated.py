@@ -199,6 +199,14 @@ def test_a_second_crash_is_survived_too(client: Client) -> None:
     assert client.infer("one").status == 200
 
 
+def test_an_error_that_the_process_does_not_get_over_ends_it(client: Client) -> None:
+    failed = client.infer("!cuda")
+    wait_for(lambda: client.metric("forge_backend_restarts_total") == 1)
+
+    assert failed.status == 500
+    assert client.infer("one").json == {"one": "ONE"}
+
+
 def test_a_call_that_hangs_is_ended_with_its_process(caplog: pytest.LogCaptureFixture) -> None:
     with serving(IsolatedText(MODULE), make_config(server={"deadline_s": 0.2, "hang_s": 0.2})) as client:
         hung = client.infer("!hang")
