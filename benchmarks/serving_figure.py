@@ -43,7 +43,5 @@ def as_table(part: str, figures: Iterable[Figure]) -> str:
 
 def as_json(parts: dict[str, Sequence[Figure]]) -> str:
     """Write them for a program."""
-    shown = {
-        part: [{**asdict(figure), "met": figure.is_met} for figure in figures] for part, figures in parts.items()
-    }
+    shown = {part: [{**asdict(figure), "met": figure.is_met} for figure in figures] for part, figures in parts.items()}
     return json.dumps(shown, indent=2)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MODEL", "ROOT", "Server", "children", "is_alive", "serving", "started", "wait_for"]
+__all__ = ["MODEL", "ROOT", "Server", "children", "is_alive", "serving", "started", "wait_for", "wait_ready"]
 
 ROOT = Path(__file__).parents[1]
 MODEL = "fake"

@@ -69,6 +69,8 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         config=context.write("config.json", json.dumps(config, indent=2, sort_keys=True) + "\n"),
         environ=tuple(sorted(environ.items())),
         entrypoint=_ENTRYPOINT,
+        # Without data there is no such folder; one to write to is as good.
+        workdir=f"/{_APP}" if files else "/tmp",
     )
 
 

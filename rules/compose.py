@@ -144,6 +144,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         environ=tuple(sorted(environ.items())),
         params=params,
         entrypoint=_ENTRYPOINT,
+        workdir=f"/{APP}",
         port=attrs.port,
     )
 

@@ -70,7 +70,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     )
     files = {context.label.name: layout}
     return ImageInfo(
-        files, layout, digest, root, app.entrypoint, app.environ, f"/{_APP}", app.port, context.platform.arch, ref
+        files, layout, digest, root, app.entrypoint, app.environ, app.workdir, app.port, context.platform.arch, ref
     )
 
 
@@ -83,7 +83,7 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
         "user": "65532:65532",
         "env": [f"{name}={value}" for name, value in app.environ],
         "entrypoint": list(app.entrypoint),
-        "workdir": f"/{_APP}",
+        "workdir": app.workdir,
         # Root is read-only: what needs a scratch file finds a volume there, also where nobody mounts a tmpfs.
         "volumes": ["/tmp"],
         "ports": [f"{app.port}/tcp"] if app.port else [],

@@ -64,6 +64,7 @@ class AppInfo(Provider):
     environ: tuple[tuple[str, str], ...] = ()
     params: Mapping[str, ParameterValue] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
+    workdir: str = "/"
     port: int = 0
     """Port that it listens on; 0 where it listens on none."""
 

@@ -77,18 +77,21 @@ class FakeServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Talk to one client until one of the two has enough."""
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                asked = await _read(reader)
-                self.asked.append(asked)
-                self.running += asked.method == "POST"
-                self.most = max(self.most, self.running)
-                try:
-                    if not await _write(self.script(asked), reader, writer):
-                        break
-                finally:
-                    self.running -= asked.method == "POST"
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while await self._answer(await _read(reader), reader, writer):
+                    pass
+        finally:
+            writer.close()
+
+    async def _answer(self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        self.asked.append(asked)
+        self.running += asked.method == "POST"
+        self.most = max(self.most, self.running)
+        try:
+            return await _write(self.script(asked), reader, writer)
+        finally:
+            self.running -= asked.method == "POST"
 
 
 @contextlib.contextmanager
@@ -105,8 +108,11 @@ def serving(script: Script) -> Iterator[FakeServer]:
         started.set()
         await stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
             task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
     thread.start()
@@ -116,7 +122,6 @@ def serving(script: Script) -> Iterator[FakeServer]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-        loop.run_until_complete(asyncio.sleep(0))
         loop.close()
 
 

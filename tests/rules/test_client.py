@@ -89,6 +89,14 @@ def test_hands_on_a_client_without_model_and_port(package: FakeWorkspace) -> Non
     assert (info.environment and info.environment.tree) == Derived("//toolchains:python311@amd64#Root", "tree/")
 
 
+@pytest.mark.parametrize(("data", "expected"), [("['prompts.json']", "/opt/forge/app"), ("[]", "/tmp")])
+def test_starts_in_a_folder_that_is_there(package: FakeWorkspace, data: str, expected: str) -> None:
+    package.build(f"[loadgen]\nrule = 'client'\nplatforms = ['client']\ndata = {data}\n")
+    info = package.analyze("//pkg:loadgen").providers[Label.parse(LABEL)]
+
+    assert isinstance(info, AppInfo) and info.workdir == expected
+
+
 def test_its_image_has_no_layer_of_a_model_and_no_port(package: FakeWorkspace) -> None:
     package.build(IMAGE)
     graph = package.analyze("//pkg:client")

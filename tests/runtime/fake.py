@@ -161,6 +161,11 @@ class Client:
     def wait_ready(self) -> None:
         wait_for(lambda: self.get("/readyz").status == 200)
 
+    def stop(self) -> None:
+        """Tell the server to stop."""
+        assert self.service is not None
+        self.service.stop()
+
     def join(self) -> None:
         """Wait for the server's own end."""
         assert self.thread is not None

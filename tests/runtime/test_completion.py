@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 import pytest
@@ -75,14 +76,8 @@ def test_a_completion_is_streamed(api: openai.OpenAI) -> None:
 
 
 def test_a_chat_is_streamed_with_its_usage(api: openai.OpenAI) -> None:
-    messages = [{"role": "user", "content": "hi"}]
-    stream = api.chat.completions.create(
-        model=MODEL,
-        messages=messages,  # type: ignore[arg-type]
-        stream=True,
-        stream_options={"include_usage": True},
-    )
-    chunks = list(stream)  # type: ignore[arg-type]
+    asked: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "stream_options": {"include_usage": True}}
+    chunks = list(api.chat.completions.create(model=MODEL, stream=True, **asked))
 
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == "USER: HI\nASSISTANT:"
@@ -161,8 +156,7 @@ def test_a_stream_is_drained(client: Client) -> None:
     backend = FakeBackend()
     with serving(backend) as other:
         connection, response = open_stream(other, "!first !wait")
-        assert other.service is not None
-        other.service.stop()
+        other.stop()
         backend.gate.set()
 
         assert response.read().decode().rstrip().endswith("data: [DONE]")

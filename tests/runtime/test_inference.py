@@ -147,7 +147,13 @@ def test_another_model_is_not_there(connect: Callable[[], Any], model: str, vers
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{", b'{"inputs": []}', b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1]}]}'],
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"inputs": []}',
+        b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1]}]}',
+    ],
 )
 def test_a_wrong_body_is_refused_in_the_protocols_form(client: Client, body: bytes) -> None:
     reply = client.send("POST", f"/v2/models/{MODEL}/infer", body)

@@ -136,7 +136,7 @@ def test_stopping_drains_what_is_in_flight(pool: ThreadPoolExecutor) -> None:
         queued = pool.submit(client.infer, "queued")
         wait_for(lambda: client.metric("forge_queue_depth") == 1)
 
-        client.service.stop()
+        client.stop()
         wait_for(lambda: client.get("/readyz").status == 503)
         late = client.infer("late")
         backend.gate.set()
@@ -150,7 +150,7 @@ def test_what_is_not_drained_in_time_gets_503(pool: ThreadPoolExecutor) -> None:
     backend = FakeBackend()
     with serving(backend, make_config(server={"drain_s": 0.1})) as client:
         held = hold(client, backend, pool)
-        client.service.stop()
+        client.stop()
 
         assert (held.result().status, held.result().error["code"]) == (503, "draining")
         wait_for(lambda: client.status == [0])
