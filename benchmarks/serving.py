@@ -48,9 +48,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*_parts(0, 0), []], help="what to measure; all of it")
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
-    parser.add_argument(
-        "--soak", type=float, default=60, metavar="S", help="of the soak; the promise is for 1800"
-    )
+    parser.add_argument("--soak", type=float, default=60, metavar="S", help="of the soak; the promise is for 1800")
     parser.add_argument("--json", action="store_true", help="for a program")
     return parser.parse_args()
 

@@ -27,6 +27,7 @@ LATE_S = 2.0
 """After its deadline; that of a reader is looked at four times in its length."""
 GOOD = 4
 SOAK_LOAD = 0.7
+FILL_S = 10.0
 MIB = 2**20
 
 
@@ -85,7 +86,9 @@ async def _beside(port: int, seconds: float) -> tuple[Sequence[float], Sequence[
 
 def soak(seconds: float) -> Sequence[Figure]:
     """Ask at 70 % of the rate, now and then for a stream, wrongly, or without waiting for the answer."""
-    with serving(params={"batch_size": 1}) as server:
+    with serving(params={"batch_size": 8, "batch_wait_ms": 0}) as server:
+        # The last lines of the log and the last requests are kept: let that fill up.
+        run(closed_loop(32, FILL_S, Asking(server.port).client))
         samples = run(_soak(server, seconds))
         cancelled = asyncio.run(metric(server.port, "forge_requests_cancelled_total"))
         errors = len(server.errors())

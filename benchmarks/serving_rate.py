@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,9 @@ CALL_S = 0.02
 RATE = 1 / CALL_S
 LOAD = 0.9
 SEED = 5
+TURN_S = 2.0
+WARM_UP = 5
+"""Requests of each turn that do not count: connections are made, processors wake up."""
 MS = 1000.0
 SAMPLING = Sampling(64)
 GOAL_P50_MS, GOAL_P99_MS = 3.0, 15.0
@@ -58,19 +61,19 @@ class Asking:
 
 def overhead(seconds: float) -> Sequence[Figure]:
     """Ask at nine tenths of the backend's rate, bare and through the server."""
-    evenly = constant(LOAD * RATE, seconds)
     randomly = poisson(LOAD * RATE, seconds, SEED)
-    figures = [*_shown("evenly", "in this process", _bare(evenly, FakeBackend({})))]
-    with _isolated() as backend:
-        figures += _shown("evenly", "in another process", _bare(evenly, backend))
-    with serving(params={"batch_size": 1}) as server:
-        figures += _shown("evenly", "served", _served(evenly, server), goal=True)
-        served = _served(randomly, server)
-    # Even a perfect server lets these wait; what counts is how much longer they do than in front of the backend alone.
-    figures += _shown("at random", "a queue that costs nothing", [each * MS for each in ideal(randomly, CALL_S)])
-    with _isolated() as backend:
-        figures += _shown("at random", "in another process", _bare(randomly, backend))
-    return [*figures, *_shown("at random", "served", served)]
+    with _isolated() as isolated, serving(params={"batch_size": 1}) as server:
+        here, there = _bare(FakeBackend({})), _bare(isolated)
+        evenly = _in_turn({"in this process": here, "in another process": there, "served": _served(server)}, seconds)
+        waited = {
+            # Even a perfect server lets these wait; what counts is how much longer than before the backend alone.
+            "before a queue that costs nothing": ideal(randomly, CALL_S),
+            "in another process": run(open_loop(randomly, there)),
+            "served": run(open_loop(randomly, _served(server))),
+        }
+    figures = [figure for what, found in evenly.items() for figure in _over(f"evenly, {what}", found)]
+    figures += [figure for what, found in waited.items() for figure in _over(f"at random, {what}", found)]
+    return figures
 
 
 def steady(seconds: float) -> Sequence[Figure]:
@@ -98,14 +101,14 @@ def batching(seconds: float) -> Sequence[Figure]:
 
 def redis(seconds: float) -> Sequence[Figure]:
     """Write time series to a Redis that refuses, and to one that never answers."""
-    times = constant(LOAD * RATE, seconds)
-    found = {}
-    with socket.create_server(("127.0.0.1", 0)) as silent, _closed_port() as port:
-        places = {"without": None, "refused": port, "silent": silent.getsockname()[1]}
-        for name, place in places.items():
-            section = None if place is None else {"send": True, "host": "127.0.0.1", "port": place}
-            with serving(params={"batch_size": 1}, redis=section) as server:
-                found[name] = percentile(_served(times, server), 99)
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ports = {"without": None, "refused": stack.enter_context(_closed_port()), "silent": silent.getsockname()[1]}
+        asks = {}
+        for name, port in ports.items():
+            section = None if port is None else {"send": True, "host": "127.0.0.1", "port": port}
+            asks[name] = _served(stack.enter_context(serving(params={"batch_size": 1}, redis=section)))
+        found = {name: percentile(each, 99) * MS for name, each in _in_turn(asks, seconds).items()}
     return [
         Figure("p99 without Redis", found["without"], "ms"),
         Figure("more where it refuses", found["refused"] - found["without"], "ms", GOAL_REDIS_MS),
@@ -113,43 +116,45 @@ def redis(seconds: float) -> Sequence[Figure]:
     ]
 
 
-def _shown(arrivals: str, what: str, milliseconds: Sequence[float], *, goal: bool = False) -> Sequence[Figure]:
+def _over(what: str, found: Sequence[float]) -> Sequence[Figure]:
     """Show what was beyond the backend's own time."""
-    more = [each - CALL_S * MS for each in milliseconds]
+    more = [(each - CALL_S) * MS for each in found]
+    promised = what == "evenly, served"
     return [
-        Figure(f"{arrivals}, {what}: p50 over 20 ms", percentile(more, 50), "ms", GOAL_P50_MS if goal else None),
-        Figure(f"{arrivals}, {what}: p99 over 20 ms", percentile(more, 99), "ms", GOAL_P99_MS if goal else None),
+        Figure(f"{what}: p50 over 20 ms", percentile(more, 50), "ms", GOAL_P50_MS if promised else None),
+        Figure(f"{what}: p99 over 20 ms", percentile(more, 99), "ms", GOAL_P99_MS if promised else None),
     ]
 
 
-def _served(times: Sequence[float], server: Server) -> Sequence[float]:
-    async def go() -> Sequence[float]:
-        pool = Pool(server.port, lambda number: infer(f"text {number}"))
-        for number in range(10):
-            await pool(number)
-        found = await open_loop(times, pool)
-        pool.close()
+def _in_turn(asks: Mapping[str, Ask], seconds: float) -> Mapping[str, Sequence[float]]:
+    """Ask evenly, of one after the other and again: what else the machine does meets them all."""
+
+    async def go() -> Mapping[str, Sequence[float]]:
+        found: dict[str, list[float]] = {name: [] for name in asks}
+        rounds = max(1, round(seconds / TURN_S))
+        for _ in range(rounds):
+            for name, ask in asks.items():
+                found[name] += (await open_loop(constant(LOAD * RATE, seconds / rounds), ask))[WARM_UP:]
         return found
 
-    return [each * MS for each in run(go())]
+    return run(go())
 
 
-def _bare(times: Sequence[float], backend: TextBackend) -> Sequence[float]:
+def _served(server: Server) -> Ask:
+    return Pool(server.port, lambda number: infer(f"text {number}"))
+
+
+def _bare(backend: TextBackend) -> Ask:
     """Ask the backend itself, one call at a time."""
-
-    async def go() -> Sequence[float]:
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1) as pool:
-
-            async def ask(number: int) -> None:
-                await loop.run_in_executor(pool, call)
-
-            return await open_loop(times, ask)
+    threads = ThreadPoolExecutor(1)
 
     def call() -> None:
         backend.generate([Prompt("text", SAMPLING)], _Nobody())
 
-    return [each * MS for each in run(go())]
+    async def ask(number: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(threads, call)
+
+    return ask
 
 
 class _Nobody:

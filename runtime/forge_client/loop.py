@@ -121,13 +121,7 @@ async def open_loop(
             task = loop.create_task(one(next(calls), due))
             running[task] = due
             task.add_done_callback(lambda done: _ended(running, done))
-        if running:
-            await asyncio.wait(list(running), timeout=drain)
-        for task, due in running.items():
-            if task.done():
-                task.result()  # what is no fault of the server is raised here
-            late = f"No answer within {drain:g} s after the last request"
-            record.add(Sample(due, sent=due, ended=loop.time(), kind="unfinished", text=late))
+        await _drain(running, record, drain)
     finally:
         left = list(running)
         for task in left:
@@ -135,6 +129,18 @@ async def open_loop(
         await asyncio.gather(*left, return_exceptions=True)
         for sender in idle:
             sender.close()
+
+
+async def _drain(running: dict[asyncio.Task[None], float], record: Record, seconds: float) -> None:
+    """Wait for what is in flight; what has no answer by then has failed."""
+    if running:
+        await asyncio.wait(list(running), timeout=seconds)
+    now = asyncio.get_running_loop().time()
+    for task, due in running.items():
+        if task.done():
+            task.result()  # what is no fault of the server is raised here
+        late = f"No answer within {seconds:g} s after the last request"
+        record.add(Sample(due, sent=due, ended=now, kind="unfinished", text=late))
 
 
 def _ended(running: dict[asyncio.Task[None], float], task: asyncio.Task[None]) -> None:

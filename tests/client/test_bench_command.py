@@ -108,7 +108,7 @@ def test_an_interrupt_ends_both() -> None:
         process = subprocess.Popen(line, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         while not fake.running and process.poll() is None:
             time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # as Ctrl-C, but never ignored by a shell
         out, err = process.communicate(timeout=20)
         end = time.monotonic() + 10
         while fake.running and time.monotonic() < end:
