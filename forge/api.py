@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from forge.analysis.context import Context, location
 from forge.core.artifact import Artifact, Derived, Source
 from forge.core.errors import AnalysisError, Unavailable
 from forge.core.label import Label
-from forge.core.lock import Lock, LockRequest, Material
+from forge.core.lock import EVERY_ARCH, Lock, LockRequest, Material
+from forge.core.model_source import (
+    FileSource,
+    HubSource,
+    ModelRequest,
+    WebSource,
+    choose,
+    is_commit,
+    is_revision,
+)
 from forge.core.platform import Backend, Parameter, ParameterValue, Platform, Toolchain
 from forge.core.provider import AppInfo, EnvironmentInfo, ImageInfo, ModelInfo, Provider, TestInfo, WheelInfo
-from forge.loading.attribute import Attributes, ForExecution, SourceFile, SourceFiles, TargetLabel
+from forge.loading.attribute import Attributes, ForExecution, ModelSource, SourceFile, SourceFiles, TargetLabel
 from forge.loading.rule_module import rule
 
 __all__ = [
+    "EVERY_ARCH",
     "AnalysisError",
     "Annotated",
     "AppInfo",
@@ -27,7 +37,9 @@ __all__ = [
     "Derived",
     "EnvironmentInfo",
     "Field",
+    "FileSource",
     "ForExecution",
+    "HubSource",
     "ImageInfo",
     "Label",
     "Literal",
@@ -35,6 +47,8 @@ __all__ = [
     "LockRequest",
     "Material",
     "ModelInfo",
+    "ModelRequest",
+    "ModelSource",
     "Parameter",
     "ParameterValue",
     "Platform",
@@ -46,7 +60,12 @@ __all__ = [
     "TestInfo",
     "Toolchain",
     "Unavailable",
+    "WebSource",
     "WheelInfo",
+    "choose",
+    "is_commit",
+    "is_revision",
     "location",
+    "model_validator",
     "rule",
 ]

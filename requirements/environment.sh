@@ -1,9 +1,12 @@
 # Virtual environments from hash locks: read by forgew and check, POSIX sh.
 
-# make_environment PROGRAM ROOT NAME LOCK: make ROOT/.forge/NAME hold what ROOT/requirements/LOCK says, and ROOT
-# itself on its path. It is made aside and renamed: a call that is interrupted leaves what was there before, and
-# callers at the same time wait for the first. PROGRAM is who speaks. Ends the script with 36 where it cannot be done.
+# make_environment PROGRAM ROOT NAME LOCK: make ROOT/.forge/NAME hold what ROOT/requirements/LOCK says, and, unless
+# forge itself is in the lock, ROOT on its path. It is made aside and renamed: a call that is interrupted leaves what
+# was there before, and callers at the same time wait for the first. PROGRAM is who speaks. Ends the script with 36
+# where it cannot be done.
 make_environment() {
+    # To press TAB is not to ask for an environment.
+    if [ -n "${_FORGE_COMPLETE:-}" ]; then exit 0; fi
     program=$1
     lock=$2/requirements/$4
     find_python "$program"
@@ -37,10 +40,12 @@ except BlockingIOError:
         'pip takes packages from where it is configured to, and each must match its digest in the lock. Name an index' \
         'that can be reached by PIP_INDEX_URL (or `pip config set global.index-url`), or a folder with the wheels by' \
         'PIP_FIND_LINKS and PIP_NO_INDEX=1; a proxy by HTTPS_PROXY, its certificates by PIP_CERT'
-    for site in "$new"/lib/python3*/site-packages; do
-        # Relative to itself, so that the checkout can be moved.
-        printf '../../../../..\n' >"$site/forge.pth"
-    done
+    if ! grep -q '^forge-build==' "$lock"; then
+        for site in "$new"/lib/python3*/site-packages; do
+            # Relative to itself, so that the checkout can be moved.
+            printf '../../../../..\n' >"$site/forge.pth"
+        done
+    fi
     rename_programs "$new" "$goal" || fail "$program" "Could not finish $new, see above"
     cp "$lock" "$new/$4"
     if [ -e "$goal" ]; then mv "$goal" "$goal.old"; fi
@@ -51,11 +56,12 @@ except BlockingIOError:
 }
 
 # install_lock FOLDER LOCK: install what LOCK names into the environment at FOLDER; wheels only, each by its digest.
+# Those that lie beside the lock need no index: forge's own, in a workspace that `forge init` made.
 install_lock() (
     # These move the installation elsewhere, or forbid it.
     unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_REQUIRE_VIRTUALENV PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN
     PIP_RETRIES=${PIP_RETRIES-2} exec "$1/bin/python" -I -m pip install -qq --disable-pip-version-check --no-input \
-        --no-user --no-deps --only-binary :all: --require-hashes -r "$2"
+        --no-user --no-deps --only-binary :all: --find-links "${2%/*}" --require-hashes -r "$2"
 )
 
 # find_python PROGRAM: set $python to the program of a Python that is new enough, with its version in its name where it

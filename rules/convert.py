@@ -135,7 +135,8 @@ def analyze(context: Context, attrs: Attrs) -> ModelInfo:
     if attrs.max_divergence is not None:
         made = _bounded(context, environment, made, report, attrs.max_divergence)
     name = context.label.name
-    return ModelInfo({name: made, f"{name}.report.json": report}, source.name, attrs.format, made, report)
+    files = {name: made, f"{name}.report.json": report}
+    return ModelInfo(files, source.name, attrs.format, made, report, attrs.precision, source)
 
 
 def _edge(context: Context, attrs: Attrs, source: ModelInfo) -> Edge:

@@ -60,7 +60,8 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if context.platform is None:
         raise context.error(f"`{context.label}` needs `platforms`", 'Such as `platforms = ["amd64", "arm64"]`')
     locks = {request.kind: context.lock(request) for request in context.target.lock_requests}
-    layers = list(context.dep(attrs.base, EnvironmentInfo).layers) if attrs.base else []
+    base = context.dep(attrs.base, EnvironmentInfo) if attrs.base else EnvironmentInfo()
+    layers = list(base.layers)
     if "deb" in locks:
         packages = [_unpacked(context, each, "deb", attrs) for each in locks["deb"].materials]
         params = {"conflicts": "refuse", "synthesize": True, "busybox_applets": attrs.busybox_applets}
@@ -68,8 +69,8 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if "python" in locks:
         packages = [_unpacked(context, each, "wheel", attrs) for each in locks["python"].materials]
         layers.append(("Python packages", _root(context, packages, {"conflicts": "replace"}, "python")))
-    if attrs.built:
-        wheels = [each for label in attrs.built for each in context.deps(label, WheelInfo)]
+    wheels = tuple(each for label in attrs.built for each in context.deps(label, WheelInfo))
+    if wheels:
         packages = [_tree(context, wheel.file, wheel.name, "wheel", attrs) for wheel in wheels if wheel.file]
         layers.append(("Built packages", _root(context, packages, {"conflicts": "replace"}, "built")))
     if not layers:
@@ -78,7 +79,8 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if len(layers) > 1:
         tree = _root(context, [layer for _, layer in layers], {"conflicts": "replace"}, "merged")
     arch = context.platform.arch
-    return EnvironmentInfo({context.label.name: tree}, arch, tree, tuple(layers))
+    made = (*base.locks, *locks.values()), (*base.built, *wheels)
+    return EnvironmentInfo({context.label.name: tree}, arch, tree, tuple(layers), *made)
 
 
 def _unpacked(context: Context, material: Material, kind: str, attrs: Attrs) -> Artifact:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from forge.api import AppInfo, Artifact, Attributes, Context, Field, ImageInfo, TargetLabel, rule
+from forge.api import (
+    AppInfo,
+    Artifact,
+    Attributes,
+    Context,
+    Field,
+    ImageInfo,
+    Lock,
+    ModelInfo,
+    TargetLabel,
+    WheelInfo,
+    rule,
+)
 
 _APP, _RUNTIME, _MODELS, _CONFIG = "opt/forge/app", "opt/forge/runtime", "models", "etc/forge/config.json"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -28,30 +40,10 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     if len(attrs.apps) != 1 or context.platform is None:
         raise context.error(f"`{context.label}` needs exactly one service a platform, `apps` gives {len(attrs.apps)}")
     app = context.dep(attrs.apps[0], AppInfo)
-    if app.environment is None or (app.model is not None and app.model.tree is None):
+    if None in (app.environment, app.runtime, app.app, app.config) or (app.model and app.model.tree is None):
         raise context.error(f"`{attrs.apps[0]}` is not a whole service")
-    if app.runtime is None or app.app is None or app.config is None:
-        raise context.error(f"`{attrs.apps[0]}` is not a whole service")
-    layers = [(what, tree, "") for what, tree in app.environment.layers]
-    if app.model is not None and app.model.tree is not None:
-        layers.append(("Model", app.model.tree, f"{_MODELS}/{app.model.name}"))
-    layers += [("Runtime", app.runtime, _RUNTIME), ("Handler and data", app.app, _APP)]
-    layers.append(("Configuration", app.config, _CONFIG))
-    inputs: dict[str, Artifact] = {}
-    for number, (what, artifact, place) in enumerate(layers):
-        tool = "model_layers" if what == "Model" else "layer"
-        outputs = ["layers/"] if what == "Model" else ["layer", "descriptor"]
-        params: dict[str, Any] = {"place": {"content": place}}
-        made = context.tool(
-            tool,
-            params if what == "Model" else {**params, "compression": "gzip"},
-            inputs={"content": artifact},
-            outputs=outputs,
-            mnemonic="Layer",
-            description=f"Layer {what.lower()} {context.label}",
-        )
-        names = [f"layers.{number}"] if what == "Model" else [f"layer.{number}", f"descriptor.{number}"]
-        inputs.update(zip(names, made, strict=True))
+    layers = _layers(app)
+    inputs = _layered(context, layers)
     ref = _reference(context)
     layout, digest = context.tool(
         "image",
@@ -68,10 +60,40 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
         mnemonic="Root",
         description=f"Flatten {context.label}",
     )
-    files = {context.label.name: layout}
-    return ImageInfo(
-        files, layout, digest, root, app.entrypoint, app.environ, app.workdir, app.port, context.platform.arch, ref
-    )
+    sbom = _sbom(context, app, ref, digest)
+    files = {context.label.name: layout, f"{context.label.name}.sbom.json": sbom}
+    about = app.entrypoint, app.environ, app.workdir, app.port, context.platform.arch, ref
+    return ImageInfo(files, layout, digest, root, *about, sbom)
+
+
+def _layers(app: AppInfo) -> list[tuple[str, Artifact, str]]:
+    """List what becomes a layer each, lowest first: what it is, its content, and where that lies."""
+    assert app.environment is not None and app.runtime is not None and app.app is not None and app.config is not None
+    layers = [(what, tree, "") for what, tree in app.environment.layers]
+    if app.model is not None and app.model.tree is not None:
+        layers.append(("Model", app.model.tree, f"{_MODELS}/{app.model.name}"))
+    layers += [("Runtime", app.runtime, _RUNTIME), ("Handler and data", app.app, _APP)]
+    return [*layers, ("Configuration", app.config, _CONFIG)]
+
+
+def _layered(context: Context, layers: list[tuple[str, Artifact, str]]) -> dict[str, Artifact]:
+    """Ask for the layers, by the names that the tool `image` has for them."""
+    inputs: dict[str, Artifact] = {}
+    for number, (what, artifact, place) in enumerate(layers):
+        tool = "model_layers" if what == "Model" else "layer"
+        outputs = ["layers/"] if what == "Model" else ["layer", "descriptor"]
+        params: dict[str, Any] = {"place": {"content": place}}
+        made = context.tool(
+            tool,
+            params if what == "Model" else {**params, "compression": "gzip"},
+            inputs={"content": artifact},
+            outputs=outputs,
+            mnemonic="Layer",
+            description=f"Layer {what.lower()} {context.label}",
+        )
+        names = [f"layers.{number}"] if what == "Model" else [f"layer.{number}", f"descriptor.{number}"]
+        inputs.update(zip(names, made, strict=True))
+    return inputs
 
 
 def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history: list[str]) -> dict[str, Any]:
@@ -102,6 +124,73 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
         # The tool `layer` has judged each layer's content when it made it.
         "recheck": False,
     }
+
+
+def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifact:
+    """Ask for the list of what the image is made of. It names the image's digest, and so cannot be in the image."""
+    environment, runtime, own, config = app.environment, app.runtime, app.app, app.config
+    assert context.platform is not None and environment is not None
+    assert runtime is not None and own is not None and config is not None
+    models: list[dict[str, str]] = []
+    inputs = {"app": own, "config": config, "digest": digest, "runtime": runtime}
+    model = app.model
+    while model is not None and model.tree is not None:
+        inputs[f"model.{len(models)}"] = model.tree
+        models.append(_model(model))
+        model = model.original
+    wheels = [wheel for wheel in environment.built if wheel.file is not None]
+    inputs |= {f"built.{number}": wheel.file for number, wheel in enumerate(wheels) if wheel.file is not None}
+    params: dict[str, Any] = {
+        "name": context.label.package or context.label.name,
+        "ref": ref,
+        "target": str(context.label),
+        "platform": context.platform.name,
+        "arch": context.platform.arch,
+        "packages": [row for lock in environment.locks for row in _packages(lock)],
+        "built": [_built(wheel) for wheel in wheels],
+        "models": models,
+        "place": f"{_MODELS}/{app.model.name}" if app.model is not None else "",
+        "runtime_place": _RUNTIME,
+        "app_place": _APP,
+        "config_place": _CONFIG,
+    }
+    inputs |= {f"environment.{number:02}": tree for number, (_, tree) in enumerate(environment.layers)}
+    what = f"List what {context.label} is made of"
+    (sbom,) = context.tool("sbom", params, inputs=inputs, outputs=["sbom"], mnemonic="Sbom", description=what)
+    return sbom
+
+
+def _packages(lock: Lock) -> list[dict[str, str]]:
+    return [
+        {
+            "kind": lock.kind,
+            "name": each.name,
+            "version": each.version,
+            "file": each.file,
+            "sha256": each.digest.hash,
+            "source": each.source,
+            "suite": each.suite,
+        }
+        for each in lock.materials
+    ]
+
+
+def _model(model: ModelInfo) -> dict[str, str]:
+    found = {"name": model.name, "format": model.format, "precision": model.precision}
+    lock = model.lock
+    source = lock.materials[0].source if lock is not None and lock.materials else ""
+    fetched = {"repository": lock.repository, "revision": lock.revision} if lock is not None else {}
+    return {**found, "source": source, "repository": "", "revision": "", **fetched}
+
+
+def _built(wheel: WheelInfo) -> dict[str, str]:
+    name, version, *_ = wheel.name.split("-")
+    found = {"name": name, "version": version, "file": wheel.name, "sdist": "", "sdist_sha256": ""}
+    if wheel.sdist is None:
+        return found
+    sdist = wheel.sdist
+    own = {"name": sdist.name, "version": sdist.version, "sdist": sdist.file, "sdist_sha256": sdist.digest.hash}
+    return {**found, **own}
 
 
 def _reference(context: Context) -> str:

@@ -66,4 +66,4 @@ def analyze(context: Context, attrs: Attrs) -> WheelInfo:
         description=f"Build {file}",
         timeout=attrs.timeout,
     )
-    return WheelInfo({file: wheel}, wheel, file)
+    return WheelInfo({file: wheel}, wheel, file, material)

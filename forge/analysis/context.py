@@ -112,12 +112,12 @@ class Context:
 
     def lock(self, request: LockRequest) -> Lock:
         """Take a lock; Unavailable when it is not there or was made for something else."""
-        found = self.target.locks.get(request.name)
+        found, file = self.target.locks.get(request.name), request.file.rpartition("/")[2]
         hint = f"Run `forge lock {self.target.generator or self.label}`"
         if found is None:
-            raise Unavailable(f"`{self.label}` is not locked: no `{request.name}.toml`", place=self.place, hint=hint)
+            raise Unavailable(f"`{self.label}` is not locked: no `{file}`", place=self.place, hint=hint)
         if (found.kind, found.arch, found.requested) != (request.kind, request.arch, request.requested):
-            raise Unavailable(f"The lock `{request.name}.toml` of `{self.label}` is stale", place=self.place, hint=hint)
+            raise Unavailable(f"The lock `{file}` of `{self.label}` is stale", place=self.place, hint=hint)
         return found
 
     def below(self, source: Source) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -14,6 +15,7 @@ from forge import __version__
 from forge.core.errors import ActionFailed, ForgeError, Interrupted
 
 COMMANDS = {
+    "init": "Make a workspace that builds",
     "build": "Build targets",
     "test": "Build and run test targets",
     "run": "Serve an image here, from its own file system",
@@ -23,8 +25,12 @@ COMMANDS = {
     "explain": "Say what made each action of a target run",
     "lock": "Resolve requirements into lock files",
     "fetch": "Download everything that targets need",
+    "vendor": "Copy everything that targets need into a folder, for a machine without a network",
+    "spec": "Write down all that a target is made of, to compare machines",
     "image": "Export and inspect images",
     "info": "Show how forge is set up, or a target's outputs",
+    "doctor": "Check what a build needs on this machine",
+    "completion": "Write the script by which a shell completes commands, options and labels",
     "clean": "Remove forge-out, or everything that is cached",
     "version": "Show forge's version",
     "help": "Show help of a command",
@@ -85,6 +91,10 @@ def run(argv: list[str]) -> int:
     """Run a command line; its exit code. A user's mistake never shows a traceback, a bug always does."""
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
+    if "_FORGE_COMPLETE" in os.environ:  # a shell asks, by a script of `forge completion`
+        from forge.cli.completion import answer
+
+        return answer(forge, COMMANDS, os.environ)
     try:
         result = forge.main(argv, prog_name="forge", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,12 @@ from forge.cli.building import combined, settings_of
 from forge.cli.console import Console
 from forge.cli.options import merged
 from forge.cli.session import Session
+from forge.core.artifact import Artifact
 from forge.core.errors import HostError, UserError
+from forge.core.graph import ActionGraph
 from forge.core.label import Label
 from forge.core.provider import ImageInfo
-from forge.core.tool import Content, TreeContent
+from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import Tree
 from forge.oci.summary import ImageSummary, summarize
 
@@ -35,36 +37,21 @@ class BuiltImage:
 
 def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: bool = False) -> BuiltImage:
     """Build the one image that a label names; UserError when it is none, or several."""
-    flags = merged(given, session.workspace.build)
-    settings = settings_of(flags)
-    graph = session.load(session.patterns([text]), settings.override)
-    actions = session.analyze(graph)
-    images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
-    see = "`forge query 'kind(image, //...)'` lists the images"
-    if len(images) != 1:
-        names = ", ".join(str(label) for label, _ in images)
-        raise UserError(f"`{text}` means {len(images)} targets, one image is needed", hint=f"[{names}]; {see}")
-    if not isinstance(images[0][1], ImageInfo):
-        label = images[0][0]
-        raise UserError(
-            f"`{label}` is a `{graph.targets[label].rule}`, not an image", place=graph.targets[label].place, hint=see
-        )
-    label, info = images[0]
-    assert isinstance(info, ImageInfo) and info.layout is not None and info.root is not None
-    console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
-    wanted = [info.layout, info.root] if root else [info.layout]
-    with console, session.locked(settings):
-        try:
-            builder = session.builder(settings, console)
-            run = builder.build(actions, wanted)
-        finally:
-            session.save()
-    if run.failures:
-        raise combined(run)
-    layout = _tree(builder.content(run, info.layout))
-    tree = Tree.decode(session.store.read(layout.tree))
-    made = _tree(builder.content(run, info.root)) if root else None
-    return BuiltImage(label, info, tree, summarize(tree, session.store), made)
+    label, info, actions = _chosen(session, text, given)
+    assert info.layout is not None and info.root is not None
+    contents = _built(session, actions, [info.layout, info.root] if root else [info.layout], given)
+    tree = Tree.decode(session.store.read(_tree(contents[0]).tree))
+    return BuiltImage(label, info, tree, summarize(tree, session.store), _tree(contents[1]) if root else None)
+
+
+def built_sbom(session: Session, text: str, given: Mapping[str, Any]) -> bytes:
+    """Build the list of what the one image that a label names is made of; UserError when it is none, or several."""
+    label, info, actions = _chosen(session, text, given)
+    if info.sbom is None:
+        raise UserError(f"`{label}` has no list of what it is made of: its rule makes none")
+    (content,) = _built(session, actions, [info.sbom], given)
+    assert isinstance(content, FileContent)
+    return session.store.read(content.digest)
 
 
 def runnable_image(session: Session, text: str, given: Mapping[str, Any]) -> BuiltImage:
@@ -84,6 +71,41 @@ def variables(texts: Iterable[str]) -> dict[str, str]:
             raise click.UsageError(f"--env {text} has no `=`")
         found[name] = value
     return found
+
+
+def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Label, ImageInfo, ActionGraph]:
+    """Find the one image that a label names, and the actions that make it."""
+    settings = settings_of(merged(given, session.workspace.build))
+    graph = session.load(session.patterns([text]), settings.override)
+    actions = session.analyze(graph)
+    images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
+    see = "`forge query 'kind(image, //...)'` lists the images"
+    if len(images) != 1:
+        names = ", ".join(str(label) for label, _ in images)
+        raise UserError(f"`{text}` means {len(images)} targets, one image is needed", hint=f"[{names}]; {see}")
+    ((label, info),) = images
+    if not isinstance(info, ImageInfo):
+        target = graph.targets[label]
+        raise UserError(f"`{label}` is a `{target.rule}`, not an image", place=target.place, hint=see)
+    return label, info, actions
+
+
+def _built(
+    session: Session, actions: ActionGraph, wanted: Sequence[Artifact], given: Mapping[str, Any]
+) -> list[Content | None]:
+    """Build artifacts, in their order."""
+    flags = merged(given, session.workspace.build)
+    settings = settings_of(flags)
+    console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
+    with console, session.locked(settings):
+        try:
+            builder = session.builder(settings, console)
+            run = builder.build(actions, wanted)
+        finally:
+            session.save()
+    if run.failures:
+        raise combined(run)
+    return [builder.content(run, artifact) for artifact in wanted]
 
 
 def _tree(content: Content | None) -> TreeContent:

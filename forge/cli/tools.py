@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from threading import Lock
 
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Hash, Pin
 from forge.core.lock import Material
 from forge.core.tool import Content, FileContent, Tool, ToolRequest
 from forge.execution import tool as basic
 from forge.execution.store import LocalStore
 from forge.oci import image, layer, model_layers
-from forge.packages import root, unpack
+from forge.packages import root, sbom, unpack
 from forge.packages.sources import Sources
 
 TOOL_VERSIONS: Mapping[str, str] = {
@@ -20,6 +20,7 @@ TOOL_VERSIONS: Mapping[str, str] = {
     "layer": layer.LAYER_VERSION,
     "model_layers": layer.LAYER_VERSION,
     "root": root.ROOT_VERSION,
+    "sbom": sbom.SBOM_VERSION,
     "tree": basic.TREE_VERSION,
     "unpack": unpack.UNPACK_VERSION,
     "write": basic.WRITE_VERSION,
@@ -35,6 +36,7 @@ def make_tools(store: LocalStore, sources: Callable[[], Sources], *, offline: bo
         "layer": layer.assemble,
         "model_layers": model_layers.assemble,
         "root": root.root,
+        "sbom": sbom.sbom,
         "tree": basic.tree,
         "unpack": unpack.unpack,
         "write": basic.write,
@@ -47,7 +49,7 @@ class Fetch:
     def __init__(self, store: LocalStore, sources: Callable[[], Sources], *, offline: bool) -> None:
         self._store, self._sources, self._offline = store, sources, offline
         self._fetcher: object = None
-        self._listeners: dict[Digest, ToolRequest] = {}
+        self._listeners: dict[Pin, ToolRequest] = {}
         self._guard = Lock()
 
     def __call__(self, request: ToolRequest) -> Mapping[str, Content]:
@@ -55,7 +57,7 @@ class Fetch:
         from forge.packages.fetch import Fetcher
 
         params = {key: str(value) for key, value in request.params.items()}
-        digest = Digest(params["sha256"], int(params["size"]))
+        digest = Digest(params["sha256"], int(params["size"])) if "size" in params else Hash(params["sha256"])
         material = Material(
             params["name"],
             params["version"],

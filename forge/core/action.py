@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from forge.core import wire
 from forge.core.artifact import Artifact
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Pin
 from forge.core.label import Label
 from forge.core.tool import Content, FileContent
 from forge.core.tree import Directory, File, encode_digest
@@ -41,7 +41,7 @@ class Action:
     """What the execution platform must be, sorted: architecture, version of the sandbox's contract."""
     timeout: int = 3600
     """Seconds. Identity, because a killed action is no result (remote_execution.proto, Action.timeout)."""
-    fixed_output: Digest | None = None
+    fixed_output: Pin | None = None
     """The digest of the one file that it brings, declared beforehand: only such an action may use the network."""
     owner: Label = field(default=Label("", "none"), compare=False)
     mnemonic: str = field(default="Action", compare=False)

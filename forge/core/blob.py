@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Pin
 
 
 class BlobWriter(Protocol):
@@ -39,3 +39,6 @@ class BlobStore(Protocol):
 
     def contains(self, digest: Digest) -> bool:
         """Say whether `open` would find it."""
+
+    def find(self, pin: Pin) -> Digest | None:
+        """Name the blob that `pin` means; None when it is not here."""

@@ -49,4 +49,27 @@ class Digest:
         return f"{self.hash}/{self.size}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Hash:
+    """SHA-256 of bytes whose size nobody has told: what a lock holds where it does not know better."""
+
+    hash: str
+    """64 lower-case hexadecimal digits."""
+
+    def __post_init__(self) -> None:
+        if not _HEX.fullmatch(self.hash):
+            raise ValueError(f"Not a SHA-256 digest: `{self.hash}`")
+
+    @property
+    def short(self) -> str:
+        """Enough of the hash for a person."""
+        return self.hash[:12]
+
+    def __str__(self) -> str:
+        return self.hash
+
+
+Pin = Digest | Hash
+"""What is known beforehand of bytes that are to be brought."""
+
 EMPTY = Digest.of(b"")

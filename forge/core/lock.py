@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Hash, Pin
+from forge.core.model_source import ModelRequest, is_commit, is_repository
 from forge.core.platform import Arch
 
 FORMAT = 1
 """Version of the lock file's shape; a reader refuses a newer one."""
 
 Kind = Literal["deb", "python", "sdist", "model"]
+
+EVERY_ARCH: Final = "all"
+"""What a lock says of files that are the same for every architecture, as Debian does."""
 
 _FILE_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.+~%:@!-][A-Za-z0-9_.+~%:@! -]*")
 
@@ -27,12 +31,12 @@ class Material:
     """Package name as its archive spells it (normalised for Python)."""
     version: str
     file: str
-    """File name: `numpy-2.4.1-cp311-…whl`, `libc6_2.36-9_amd64.deb`."""
-    digest: Digest
+    """File name: `numpy-2.4.1-cp311-…whl`, `libc6_2.36-9_amd64.deb`; of a model's file the path in its repository."""
+    digest: Pin
     source: str
     """Source id, such as `pypi` or `debian`; `[sources]` says where that is."""
     path: str = ""
-    """Where the file lies below its source, for those that are addressed so (a Debian pool path)."""
+    """Where the file lies below its source, for those that are addressed so (a Debian pool path, a Hub's `resolve`)."""
     suite: str = ""
     """Debian suite that named it."""
 
@@ -43,11 +47,15 @@ class Lock:
 
     kind: Kind
     arch: str
-    """Debian's name of the architecture: `amd64`, `arm64`."""
+    """Debian's name of the architecture: `amd64`, `arm64`; EVERY_ARCH for models."""
     requested: tuple[str, ...]
     """What was asked for, sorted; a lock whose request differs from the declaration is stale."""
     materials: tuple[Material, ...]
     """Sorted by name."""
+    repository: str = ""
+    """Of a model: `OWNER/NAME`, where its source has repositories."""
+    revision: str = ""
+    """Of a model: the commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +63,28 @@ class LockRequest:
     """What a lock is to be resolved for."""
 
     name: str
-    """The lock's file name without `.toml`, in the folder `locks` beside the declaring file."""
+    """The lock's file name, without what its kind adds."""
     kind: Kind
-    arch: Arch
-    requirements: tuple[str, ...]
+    arch: Arch | Literal["all"]
+    requirements: tuple[str, ...] = ()
     """Package names or Python requirements."""
     exclude: tuple[str, ...] = ()
     """Packages cut from the closure."""
     python: str = ""
     """Version of the interpreter that the wheels are for: `3.11`."""
+    model: ModelRequest | None = None
+    """What a lock of a model is for."""
+
+    @property
+    def file(self) -> str:
+        """Path of the lock, below the folder of the declaring file."""
+        return f"{self.name}.lock.toml" if self.kind == "model" else f"locks/{self.name}.toml"
 
     @property
     def requested(self) -> tuple[str, ...]:
         """What the lock's own `requested` must be, or it is stale."""
+        if self.model is not None:
+            return self.model.requested
         return tuple(sorted([*self.requirements, *(f"-{name}" for name in self.exclude)]))
 
 
@@ -83,11 +100,13 @@ def parse(table: Mapping[str, object]) -> Lock:
     if kind not in ("deb", "python", "sdist", "model"):
         raise LockError(f"Unknown kind of lock `{kind}`")
     requested = table.get("requested", [])
-    packages = table.get("package", [])
+    packages = table.get("file" if kind == "model" else "package", [])
     if not isinstance(requested, list) or not all(isinstance(each, str) for each in requested):
         raise LockError("`requested` must be a list of texts")
-    if not isinstance(packages, list):
-        raise LockError("`package` must be a list of tables")
+    if not isinstance(packages, list) or not all(isinstance(each, dict) for each in packages):
+        raise LockError(f"`{'file' if kind == 'model' else 'package'}` must be a list of tables")
+    if kind == "model":
+        return _model(table, tuple(requested), packages)
     materials = tuple(_material(entry) for entry in packages)
     return Lock(kind, _text(table, "arch"), tuple(requested), materials)
 
@@ -95,13 +114,21 @@ def parse(table: Mapping[str, object]) -> Lock:
 def render(lock: Lock) -> str:
     """Write a lock as TOML: the same lock gives the same bytes."""
     lines = ["# Written by `forge lock`; do not edit.", f"version = {FORMAT}", f'kind = "{lock.kind}"']
-    lines.append(f"arch = {_quoted(lock.arch)}")
+    is_model = lock.kind == "model"
+    if is_model:
+        heads = {"source": lock.materials[0].source, "repository": lock.repository, "revision": lock.revision}
+        lines.extend(f"{key} = {_quoted(value)}" for key, value in heads.items() if value)
+    else:
+        lines.append(f"arch = {_quoted(lock.arch)}")
     lines.append("requested = [")
     lines.extend(f"    {_quoted(item)}," for item in sorted(lock.requested))
     lines.append("]")
     for material in sorted(lock.materials, key=lambda each: (each.name, each.version, each.file)):
-        lines += ["", "[[package]]"]
-        lines += [f"{key} = {_quoted(value)}" for key, value in _table(material).items() if value != ""]
+        entry = _table(material)
+        if is_model:
+            entry = {"path": material.file, **{key: entry[key] for key in ("sha256", "size")}}
+        lines += ["", "[[file]]" if is_model else "[[package]]"]
+        lines += [f"{key} = {_quoted(value)}" for key, value in entry.items() if value != ""]
     return "\n".join(lines) + "\n"
 
 
@@ -116,30 +143,61 @@ def _table(material: Material) -> dict[str, str | int]:
         "version": material.version,
         "file": material.file,
         "sha256": material.digest.hash,
-        "size": material.digest.size,
+        "size": material.digest.size if isinstance(material.digest, Digest) else "",
         "source": material.source,
         "suite": material.suite,
         "path": material.path,
     }
 
 
-def _material(entry: object) -> Material:
-    if not isinstance(entry, dict):
-        raise LockError("`package` must be a list of tables")
+def _model(table: Mapping[str, object], requested: tuple[str, ...], entries: Sequence[Mapping[str, object]]) -> Lock:
+    source, repository = _text(table, "source"), _text(table, "repository", "")
+    revision = _text(table, "revision", "")
+    if repository and not (is_repository(repository) and is_commit(revision)):
+        raise LockError(f"`{repository}` at `{revision}` is no repository at a commit of 40 hexadecimal digits")
+    materials: dict[str, Material] = {}
+    for entry in entries:
+        file = _text(entry, "path")
+        if not all(_FILE_NAME.fullmatch(part) for part in file.split("/")):
+            raise LockError(f"`{file}` is no path in a model")
+        if file in materials:
+            raise LockError(f"`{file}` is there twice")
+        path = f"{repository}/resolve/{revision}/{file}" if repository else ""
+        materials[file] = Material(repository or file, revision, file, _pin(entry, file), source, path)
+    if not materials:
+        raise LockError("The lock names no `file`")
+    return Lock("model", EVERY_ARCH, requested, tuple(materials.values()), repository, revision)
+
+
+def _pin(entry: Mapping[str, object], name: str) -> Pin:
+    if entry.get("size") is not None:
+        return _digest(entry, name)
+    sha256 = _text(entry, "sha256")
+    try:
+        return Hash(sha256)
+    except ValueError as error:
+        raise LockError(f"{error} (`{name}`)") from error
+
+
+def _material(entry: Mapping[str, object]) -> Material:
     name, file = _text(entry, "name"), _text(entry, "file")
     if not _FILE_NAME.fullmatch(file):
         raise LockError(f"`{file}` of `{name}` is no plain file name")
-    size = entry.get("size")
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise LockError(f"`size` of `{name}` must be a number of bytes")
-    try:
-        digest = Digest(_text(entry, "sha256"), size)
-    except ValueError as error:
-        raise LockError(f"{error} (`{name}`)") from error
+    digest = _digest(entry, name)
     path, suite = _text(entry, "path", ""), _text(entry, "suite", "")
     if path.startswith("/") or ".." in path.split("/"):
         raise LockError(f"`path` of `{name}` leads out of its source")
     return Material(name, _text(entry, "version"), file, digest, _text(entry, "source"), path, suite)
+
+
+def _digest(entry: Mapping[str, object], name: str) -> Digest:
+    size = entry.get("size")
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise LockError(f"`size` of `{name}` must be a number of bytes")
+    try:
+        return Digest(_text(entry, "sha256"), size)
+    except ValueError as error:
+        raise LockError(f"{error} (`{name}`)") from error
 
 
 def _text(table: Mapping[str, object], key: str, default: str | None = None) -> str:

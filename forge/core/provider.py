@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from forge.core.artifact import Artifact
+from forge.core.lock import Lock, Material
 from forge.core.platform import ParameterValue
 
 
@@ -25,6 +26,10 @@ class EnvironmentInfo(Provider):
     """Everything merged: the sandbox's root."""
     layers: tuple[tuple[str, Artifact], ...] = ()
     """The same, cut where its churn differs: (what it is, tree), lowest first."""
+    locks: tuple[Lock, ...] = ()
+    """The packages that it was unpacked from, its base's first."""
+    built: tuple[WheelInfo, ...] = ()
+    """Wheels in it that were built from source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class WheelInfo(Provider):
     file: Artifact | None = None
     name: str = ""
     """File name, which says what it is and what it runs on."""
+    sdist: Material | None = None
+    """The archive that it was built from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,12 @@ class ModelInfo(Provider):
     tree: Artifact | None = None
     report: Artifact | None = None
     """JSON: how far a converted model is from its original."""
+    precision: str = ""
+    """What it was converted to, `f16` or `int8`; empty for a model as it came."""
+    original: ModelInfo | None = None
+    """The model that it was converted from."""
+    lock: Lock | None = None
+    """What it was fetched by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,8 @@ class ImageInfo(Provider):
     arch: str = ""
     ref: str = ""
     """Name and tag that it is exported under."""
+    sbom: Artifact | None = None
+    """What it is made of, as CycloneDX."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from forge.core.action import OUT, WORK, Action
+from forge.core.digest import Digest
 from forge.core.errors import ActionFailed, Fault, ForgeError, InternalError, Interrupted, MaterialError
 from forge.core.tool import Content, FileContent, Tool, ToolRequest, TreeContent
 from forge.execution.collect import collect
@@ -94,7 +95,9 @@ class LocalExecutor:
         _, name, _, params = action.argv
         request_params = json.loads(params)
         if action.fixed_output is not None:
-            request_params |= {"sha256": action.fixed_output.hash, "size": action.fixed_output.size}
+            request_params["sha256"] = action.fixed_output.hash
+            if isinstance(action.fixed_output, Digest):
+                request_params["size"] = action.fixed_output.size
         if name == "write":
             request_params["output"] = action.outputs[0]
 

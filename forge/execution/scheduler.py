@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from forge.core import wire
 from forge.core.action import Action, action_key
 from forge.core.artifact import Artifact, Source
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Pin
 from forge.core.errors import Fault, ForgeError, InternalError, Interrupted
 from forge.core.event import ActionFinished, ActionProgress, ActionStarted, Listener
 from forge.core.graph import ActionGraph
@@ -140,14 +140,13 @@ class Scheduler:
     def _resolve(self, graph: ActionGraph, name: str, result: Run) -> Mapping[str, Content]:
         action = graph.actions[name]
         if action.fixed_output is not None:
-            key = action.fixed_output
-            with self._flight(key):
-                if self._holds(key):
-                    result.cached += 1
-                    self.listener(ActionFinished(name, action, "cached"))
-                else:
-                    self._execute(name, action, {}, None, key, result)
-                return {action.outputs[0]: FileContent(key)}
+            with self._flight(action.fixed_output):
+                held = self.store.find(action.fixed_output)
+                if held is None or not self._holds(held):
+                    return self._execute(name, action, {}, None, action.fixed_output, result)
+                result.cached += 1
+                self.listener(ActionFinished(name, action, "cached"))
+                return {action.outputs[0]: FileContent(held)}
         inputs = {path: self._content(artifact, result) for path, artifact in action.inputs}
         root = self._content(action.root, result) if action.root is not None else None
         if root is not None and not isinstance(root, TreeContent):
@@ -177,7 +176,7 @@ class Scheduler:
         action: Action,
         inputs: Mapping[str, Content],
         root: TreeContent | None,
-        key: Digest,
+        key: Pin,
         result: Run,
     ) -> Mapping[str, Content]:
         self.listener(ActionStarted(name, action))
@@ -192,9 +191,9 @@ class Scheduler:
             log = getattr(error, "log", "")
             self.listener(ActionFinished(name, action, "failed", time.monotonic() - start, log))
             raise
-        if action.fixed_output is None:
+        if action.fixed_output is None and isinstance(key, Digest):
             self.cache.put(key, outcome.outputs)
-        elif not self.store.contains(key):
+        elif self.store.find(key) is None:
             raise InternalError(f"`{name}` did not bring {key}")
         made = Digest.of(encode_result(outcome.outputs)).hash
         self.traces.record(name, key.hash, parts, ran=True, reasons=reasons, made=made)
@@ -234,7 +233,7 @@ class Scheduler:
                 return False
         return self.store.contains(digest)
 
-    def _flight(self, key: Digest) -> threading.Lock:
+    def _flight(self, key: Pin) -> threading.Lock:
         with self._guard:
             return self._flights.setdefault(key.hash, threading.Lock())
 

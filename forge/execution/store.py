@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Pin
 from forge.core.errors import MaterialError
 from forge.execution.home import host_error, host_errors, prepare_home
 from forge.execution.recipe import Concatenation, Recipe
@@ -71,6 +71,19 @@ class LocalStore:
                 return True
         recipe = self._recipe(digest.hash)
         return recipe is not None and recipe.size == digest.size and all(map(self.contains, recipe.blobs()))
+
+    def find(self, pin: Pin) -> Digest | None:
+        """Name the blob that `pin` means; None when it is not here."""
+        if isinstance(pin, Digest):
+            return pin if self.contains(pin) else None
+        # Nothing says how long it must be, so that the bytes have to: a torn file would pass for a short one.
+        name = f"{self._cas}/{pin.hash[:2]}/{pin.hash}"
+        with suppress(OSError):
+            digest = Digest(pin.hash, os.stat(name).st_size)
+            if _hash(name) == pin.hash:
+                return digest
+            self._quarantine(name, digest)
+        return None
 
     @contextmanager
     def writer(self) -> Iterator[LocalWriter]:

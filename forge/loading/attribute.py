@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from forge.core.artifact import Source
 from forge.core.errors import LoadError
 from forge.core.label import Label
+from forge.core.model_source import FileSource, HubSource, WebSource, is_repository
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Where plain http does, as for a registry: nobody is between."""
 
 
 class Attributes(BaseModel):
@@ -64,6 +71,57 @@ def _sources(value: Any, info: ValidationInfo) -> Any:
     return tuple(dict.fromkeys(found))
 
 
+def _model_source(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str) and value.startswith("hf:"):
+        repository = value.removeprefix("hf:")
+        if not is_repository(repository):
+            raise ValueError(f"`{value}` is no repository, write `hf:OWNER/NAME`")
+        return HubSource(repository)
+    if isinstance(value, str) and value.startswith("file:"):
+        return _file_source(value.removeprefix("file:"), _scope(info))
+    if isinstance(value, list) or (isinstance(value, str) and _SCHEME.match(value)):
+        return _web_source(value if isinstance(value, list) else [value])
+    return _label(value, info)
+
+
+def _file_source(path: str, scope: Scope) -> FileSource:
+    """Find a file, what a glob means, or all of a folder; its paths in the model begin below the last named folder."""
+    path = path.rstrip("/")
+    try:
+        return FileSource(path[: _fixed(path)].rpartition("/")[0], scope.sources(path))
+    except ValueError as error:
+        try:
+            return FileSource(path, scope.sources(f"{path}/**"))
+        except ValueError:
+            raise error from None
+
+
+def _fixed(path: str) -> int:
+    return next((at for at, letter in enumerate(path) if letter in "*?"), len(path))
+
+
+def _web_source(addresses: list[Any]) -> WebSource:
+    found: dict[str, str] = {}
+    for address in addresses:
+        if not isinstance(address, str):
+            raise ValueError("must be a label, `hf:OWNER/NAME`, `file:PATH`, or one or more addresses")
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise ValueError(f"`{address}` is no address: {error}") from error
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+            raise ValueError(f"`{address}` is no source: write a label, `hf:OWNER/NAME`, `file:PATH` or `https://…`")
+        if not parts.hostname or "@" in parts.netloc:
+            raise ValueError("an address needs a host and holds no login; put that into `~/.netrc`")
+        name = unquote(parts.path).rpartition("/")[2]
+        if name in found or not name:
+            raise ValueError(f"two addresses end with `{name}`" if name else f"`{address}` names no file")
+        found[name] = address
+    if not found:
+        raise ValueError("must not be empty")
+    return WebSource(tuple(sorted(found.items())))
+
+
 def _scope(info: ValidationInfo) -> Scope:
     if not isinstance(info.context, Scope):
         raise ValueError("Relative values need a package")
@@ -78,6 +136,10 @@ SourceFile = Annotated[Source, BeforeValidator(_source)]
 
 SourceFiles = Annotated[tuple[Source, ...], BeforeValidator(_sources)]
 """Files below the package's folder; `*`, `?` and `**` are expanded, sorted."""
+
+
+ModelSource = Annotated[Label | HubSource | WebSource | FileSource, BeforeValidator(_model_source)]
+"""Where a model's files are: a target, a hub's repository, addresses, or files of the package."""
 
 
 def collect(value: object, kind: type) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Lock files: in the folder `locks` beside the file that declares what they lock."""
+"""Lock files: beside the file that declares what they lock, or in the folder `locks` there."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class LockFiles:
         """Take those of the requested locks that exist, by name; LoadError when one cannot be read."""
         found: dict[str, Lock] = {}
         for request in requests:
-            key = str(declaring.folder / "locks" / f"{request.name}.toml")
+            key = str(declaring.folder / request.file)
             if key not in self._locks:
-                self._locks[key] = self._parse(declaring, request.name)
+                self._locks[key] = self._parse(declaring, request.file)
             lock = self._locks[key]
             if lock is not None:
                 found[request.name] = lock
         return found
 
-    def _parse(self, declaring: TomlFile, name: str) -> Lock | None:
-        folder = declaring.folder / "locks"
-        content = self._reader.read(folder / f"{name}.toml")
+    def _parse(self, declaring: TomlFile, file: str) -> Lock | None:
+        path = declaring.folder / file
+        content = self._reader.read(path)
         if content is None:
             return None
-        shown = f"{declaring.name.rpartition('/')[0]}/locks/{name}.toml".lstrip("/")
+        shown = f"{declaring.name.rpartition('/')[0]}/{file}".lstrip("/")
         try:
-            return parse(parse_toml(content, shown, folder).table)
+            return parse(parse_toml(content, shown, path.parent).table)
         except LockError as error:
             raise LoadError(str(error), place=shown, hint="Run `forge lock` to write it anew") from error

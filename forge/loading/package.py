@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 from forge.core.artifact import Source
 from forge.core.errors import Fault, LoadError
+from forge.core.glob import is_glob, matches
 from forge.core.label import Label, is_name
 from forge.core.platform import Platform
 from forge.core.rule import Rule
@@ -21,8 +21,6 @@ from forge.loading.table import TomlFile, nearest
 BUILD_FILE = "BUILD.toml"
 RESERVED = ("rule", "name", "platforms", "override", "tags", "description")
 """Keys of every table that are the loader's, not the rule's."""
-
-_GLOB = re.compile(r"[*?]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +173,11 @@ def source_files(reader: Reader, root: Path, folder: Path, text: str) -> tuple[S
     parts = text.split("/")
     if text.startswith("/") or ".." in parts or "" in parts:
         raise ValueError(f"`{text}` must lie below the package's folder")
-    if not _GLOB.search(text):
+    if not is_glob(text):
         _check_source(root, folder / text, text)
         reader.exists(folder / text)
         return (Source((folder / text).relative_to(root).as_posix()),)
-    found = [name for name in reader.walk(folder) if _glob_matches(name, text)]
+    found = [name for name in reader.walk(folder) if matches(name, text)]
     if not found:
         raise ValueError(f"`{text}` matches no file")
     for name in found:
@@ -225,10 +223,3 @@ def _check_source(root: Path, path: Path, text: str) -> None:
         raise ValueError(f"`{text}` leads out of the workspace")
     if not stat.S_ISREG(mode):
         raise ValueError(f"`{text}` is not a regular file")
-
-
-def _glob_matches(name: str, pattern: str) -> bool:
-    regex = ""
-    for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
-        regex += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
-    return re.fullmatch(regex, name) is not None

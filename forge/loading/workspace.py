@@ -141,7 +141,7 @@ def _fault(
     where = place(*named)
     kind, message = items[0]["type"], items[0]["msg"].removeprefix("Value error, ")
     if not path:
-        return Fault(f"{what} must be a table", where)
+        return Fault(f"{what}: {message}" if kind == "value_error" else f"{what} must be a table", where)
     if kind == "extra_forbidden":
         hint = nearest(path[-1], _fields_at(model, named[:-1]))
         return Fault(f"Unknown attribute `{path[-1]}` of {what}", where, hint)

@@ -28,6 +28,10 @@ class Missing(Unavailable):
     """The address is answered for, and has nothing."""
 
 
+class Denied(Unavailable):
+    """The address is there for others: it wants a login, or another one."""
+
+
 class Broken(Exception):
     """It failed in a way that another attempt may mend."""
 
@@ -150,6 +154,8 @@ def _check_status(response: httpx2.Response) -> None:
     text = f"HTTP {status} {response.reason_phrase}".rstrip()
     if status in _GONE:
         raise Missing(text)
+    if status in (401, 403):
+        raise Denied(text)
     if status in _AGAIN:
         raise Broken(text, wait=_retry_after(response))
     raise Unavailable(text)

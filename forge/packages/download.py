@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from forge.core.blob import BlobStore, BlobWriter
 from forge.core.digest import Digest
@@ -49,6 +50,8 @@ class Page:
     content_type: str
     address: str
     """After redirects: what relative links are relative to."""
+    next: str = ""
+    """Address of the next page, where a long answer comes in several (RFC 8288)."""
 
 
 class Downloader:
@@ -97,7 +100,20 @@ class Downloader:
                 partial.remove()
                 return digest
 
-    def read(self, address: str, *, accept: str = "*/*", limit: int = _MAX_PAGE) -> Page:
+    def learn(self, address: str, store: BlobStore, *, token: str = "") -> Digest:
+        """Bring the bytes of `address` into `store`, whatever they are: only for what is about to be locked."""
+        patience = self._patience(address)
+        while True:
+            opened = self._connection.open("GET", address, _IDENTITY, token=token)
+            try:
+                with opened as response, store.writer() as writer:
+                    for chunk in response.iter_raw():
+                        writer.write(chunk)
+                    return writer.commit()
+            except Broken as error:
+                patience.failed(error)
+
+    def read(self, address: str, *, accept: str = "*/*", limit: int = _MAX_PAGE, token: str = "") -> Page:
         """Read a body of at most `limit` bytes whole; Missing or Unavailable when there is none."""
         if not is_remote(address):
             path = local_path(address)
@@ -107,19 +123,20 @@ class Downloader:
         patience = self._patience(address)
         while True:
             try:
-                with self._connection.open("GET", address, {"Accept": accept}) as response:
-                    return Page(_bounded(response, limit), response.headers.get("Content-Type", ""), str(response.url))
+                with self._connection.open("GET", address, {"Accept": accept}, token=token) as response:
+                    kind, at = response.headers.get("Content-Type", ""), str(response.url)
+                    return Page(_bounded(response, limit), kind, at, _following(response))
             except Broken as error:
                 patience.failed(error)
 
-    def size(self, address: str) -> int:
+    def size(self, address: str, *, token: str = "") -> int:
         """Ask for the length of a body without reading it."""
         if not is_remote(address):
             return local_path(address).stat().st_size
         patience = self._patience(address)
         while True:
             try:
-                with self._connection.open("HEAD", address, _IDENTITY) as response:
+                with self._connection.open("HEAD", address, _IDENTITY, token=token) as response:
                     length = response.headers.get("Content-Length", "")
             except Broken as error:
                 patience.failed(error)
@@ -229,6 +246,11 @@ def _bounded(response: httpx2.Response, limit: int) -> bytes:
         if len(data) > limit:
             raise Unavailable(f"Gives more than {limit} bytes")
     return bytes(data)
+
+
+def _following(response: httpx2.Response) -> str:
+    link = response.links.get("next", {}).get("url", "")
+    return urljoin(str(response.url), link) if link else ""
 
 
 def _continues(response: httpx2.Response, begin: int) -> bool:

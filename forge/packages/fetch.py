@@ -9,16 +9,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 from forge.core.blob import BlobStore
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Pin
 from forge.core.errors import Fault, MaterialError
 from forge.core.lock import Material
-from forge.packages.connection import Connection, Missing, Unavailable
+from forge.packages.connection import Connection, Denied, Missing, Unavailable
 from forge.packages.download import Downloader
 from forge.packages.index_python import PackageIndex
 from forge.packages.once import Once
-from forge.packages.sources import Place, Sources, setting_hint
+from forge.packages.sources import HUB_ID, WEB, Place, Sources, setting_hint
 
 _SAFE = "/+~:@!,="
+_CLOSED = "the repository is gated, private or not there"
 
 OnProgress = Callable[[Material, int, int], None]
 """Gets the material, its bytes done (they fall back when a download begins again) and its bytes in all."""
@@ -42,23 +43,23 @@ class Fetcher:
         self._on_progress = on_progress
         self._downloader = downloader or Downloader(partial_dir, connection=Connection(sources.environ))
         self._index = PackageIndex(self._downloader)
-        self._running: Once[Digest, Digest] = Once(keep=False)
+        self._running: Once[Pin, Digest] = Once(keep=False)
         self._stopped = threading.Event()
         self._slots = threading.BoundedSemaphore(jobs)
 
     def fetch(self, material: Material) -> Digest:
         """Bring `material` into the store, unless it is there; MaterialError names each place and why it failed."""
-        if self._store.contains(material.digest):
-            return material.digest
+        if (held := self._store.find(material.digest)) is not None:
+            return held
         return self._running.get(material.digest, lambda: self._fetch(material))
 
     def fetch_all(self, materials: Iterable[Material]) -> None:
         """Fetch many, several at a time; one MaterialError for all that failed."""
-        missing = {each.digest: each for each in materials if not self._store.contains(each.digest)}
+        missing = {each.digest: each for each in materials if self._store.find(each.digest) is None}
         faults: list[Fault] = []
         with ThreadPoolExecutor(max_workers=self._jobs) as pool:
             # Largest first, so that the long ones do not begin when all others are done.
-            queue = sorted(missing.values(), key=lambda each: (-each.digest.size, each.file))
+            queue = sorted(missing.values(), key=lambda each: (-_size(each), each.file))
             futures = [pool.submit(self.fetch, each) for each in queue]
             try:
                 for future in futures:
@@ -75,8 +76,8 @@ class Fetcher:
             raise MaterialError(faults[0], *faults[1:])
 
     def _fetch(self, material: Material) -> Digest:
-        if self._store.contains(material.digest):  # came while this thread waited for its turn
-            return material.digest
+        if (held := self._store.find(material.digest)) is not None:  # came while this thread waited for its turn
+            return held
         reasons: list[str] = []
         with self._slots:
             for place in self._sources.where(material):
@@ -85,7 +86,7 @@ class Fetcher:
                 try:
                     return self._fetch_from(place, material)
                 except Unavailable as error:
-                    reasons.append(f"{place}: {error}")
+                    reasons.append(f"{place}: {said(place, error)}")
         raise self._failure(material, reasons)
 
     def _fetch_from(self, place: Place, material: Material) -> Digest:
@@ -94,7 +95,7 @@ class Fetcher:
             try:
                 return self._downloader.into(
                     address,
-                    material.digest,
+                    self._digest(place, address, material),
                     self._store,
                     progress=lambda done: self._report(material, done),
                     token=place.token,
@@ -105,19 +106,28 @@ class Fetcher:
                 failure = error
         raise failure
 
+    def _digest(self, place: Place, address: str, material: Material) -> Digest:
+        """Complete a digest whose size the lock does not know; a wrong one is found out when the bytes are hashed."""
+        if isinstance(material.digest, Digest):
+            return material.digest
+        return Digest(material.digest.hash, self._downloader.size(address, token=place.token))
+
     def _report(self, material: Material, done: int) -> None:
         if self._stopped.is_set():
             raise Unavailable("Stopped")
-        self._on_progress(material, done, material.digest.size)
+        self._on_progress(material, done, _size(material))
 
     def _candidates(self, place: Place, material: Material) -> Iterator[str]:
         """Yield the addresses below `place` that may have the bytes, the likeliest first."""
-        names = [each for each in (material.path, material.file) if each]
         folder = place.folder
+        if place.kind == "file":
+            yield place.address
+            return
+        names = _names(place, material)
         if folder is not None:
             # A vendored folder is flat, a mirror on disk has the paths of the archive.
             yield from (str(folder / each) for each in names if (folder / each).is_file())
-        if place.kind != "archive" and material.file.endswith((".whl", ".tar.gz")) and not material.path:
+        if place.kind in ("index", "links") and material.file.endswith((".whl", ".tar.gz")) and not material.path:
             yield from self._indexed(place, material)
         elif folder is None:
             yield from (f"{place.address}/{quote(each, safe=_SAFE)}" for each in names)
@@ -136,7 +146,9 @@ class Fetcher:
         yield offered.address
 
     def _failure(self, material: Material, reasons: list[str]) -> MaterialError:
-        wanted = f"`{material.file}` ({material.digest.size} bytes, sha256 {material.digest.hash})"
+        size = f"{material.digest.size} bytes, " if isinstance(material.digest, Digest) else ""
+        whose = f" of `{material.name}` at {material.version}" if material.source == HUB_ID else ""
+        wanted = f"`{material.file}`{whose} ({size}sha256 {material.digest.hash})"
         if self._offline:
             return MaterialError(
                 f"{wanted} is not in the store, and `--offline` forbids to download it",
@@ -154,4 +166,40 @@ def _hint(material: Material, reasons: list[str]) -> str:
         return (
             "A place has another file than the lock names: `forge lock --upgrade` if that is right, or another source"
         )
+    if any(_CLOSED in reason for reason in reasons):
+        return f"Accept the terms of `{material.name}` on its page, then set HF_TOKEN, or HF_HOME where a token file is"
+    if material.source == HUB_ID:
+        return (
+            "Run `forge fetch` where the Hub can be reached, or name another place: HF_ENDPOINT, or `hf` in "
+            f"`[sources]` of WORKSPACE.toml (a mirror, or a folder with `{material.name}/{material.file}`)"
+        )
+    if material.source == WEB:
+        return 'Put the file into a folder and name that: `"*" = "folder"` in `[sources]` of WORKSPACE.toml'
     return setting_hint(material.source)
+
+
+def said(place: Place, error: Unavailable) -> str:
+    """Put in words why a place gives nothing."""
+    if not (isinstance(error, Denied) and place.kind == "hub"):
+        return str(error)
+    return f"{error}: {_CLOSED}, and {'its token does not open it' if place.token else 'no token is set'}"
+
+
+def _size(material: Material) -> int:
+    return material.digest.size if isinstance(material.digest, Digest) else 0
+
+
+def _names(place: Place, material: Material) -> list[str]:
+    """Name what `material` may be called below `place`."""
+    by_hash = f"{material.digest.hash}/{material.file}"  # where a vendored folder has two files of one name
+    if material.source == WEB:
+        return [by_hash, material.file]
+    if material.source != HUB_ID:
+        names = [each for each in (material.path, material.file) if each]
+        return names if place.folder is None else [*names, by_hash]
+    if place.kind == "cache":
+        folder = f"models--{material.name.replace('/', '--')}"
+        return [f"{folder}/blobs/{material.digest.hash}", f"{folder}/snapshots/{material.version}/{material.file}"]
+    if place.kind == "hub" and place.folder is None:
+        return [material.path]
+    return [material.path, f"{material.name}/{material.file}", by_hash, material.file]

@@ -8,6 +8,7 @@ verified by digest, so more places can only help.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -25,6 +26,10 @@ DEBIAN_MIRROR = "https://ftp.halifax.rwth-aachen.de/debian"
 """A university's public mirror; for hosts whose own apt does not have the suite."""
 DEBIAN_SECURITY_MIRROR = "https://ftp.halifax.rwth-aachen.de/debian-security"
 _SCHEMES = ("http://", "https://", "file://")
+HUB_ID = "hf"
+"""The id of models on the Hub."""
+WEB = "https"
+"""The id of what a declaration itself has the address of."""
 ANY = "*"
 """The id under which `[sources]` names places that may have anything, such as a vendored folder."""
 
@@ -32,6 +37,9 @@ PlaceKind = Literal[
     "index",  # a Simple repository API: one page per package
     "links",  # a folder, or a page of links, as pip's find-links
     "archive",  # files below a base address by their path
+    "hub",  # repositories of models, as the Hugging Face Hub serves them
+    "cache",  # the folder in which that Hub's clients keep what they have downloaded
+    "file",  # the one file itself
 ]
 
 
@@ -93,14 +101,19 @@ class Sources:
         by_id: dict[str, tuple[Place, ...]] = {
             "pypi": (*links, *_default_index(pip, root), *extra),
             "pytorch-cpu": (Place(PYTORCH_CPU, "index", "default"),),
-            "hf": (_hub(environ),),
+            HUB_ID: (*_hub_cache(environ), _hub(environ)),
             "debian": _debian(read_apt_config(etc), root),
         }
         for source, value in table.items():
             addresses = [value] if isinstance(value, str) else value
             origin = f"[sources] {source}"
-            kind: PlaceKind = "archive" if source in ("debian", "hf", ANY) else "index"
+            kind: PlaceKind = "hub" if source == HUB_ID else "archive" if source in ("debian", ANY) else "index"
             by_id[source] = tuple(_place(Setting(each, origin), kind, root) for each in addresses)
+        if HUB_ID in table:
+            hub = _hub(environ)
+            # Who writes WORKSPACE.toml may choose another hub, and not where the user's token goes.
+            chosen = (hub if each.address == hub.address else each for each in by_id[HUB_ID])
+            by_id[HUB_ID] = (*_hub_cache(environ), *chosen)
         return cls(by_id, (*links, *extra), environ)
 
     def places(self, source: str, *, suite: str = "") -> tuple[Place, ...]:
@@ -113,6 +126,8 @@ class Sources:
     def where(self, material: Material) -> tuple[Place, ...]:
         """List every place that may have `material`: folders first, they cost nothing to ask."""
         places = [*self.places(material.source, suite=material.suite), *self.by_id.get(ANY, ())]
+        if material.source == WEB:
+            places.append(Place(material.path, "file", "the declaration"))
         if material.file.endswith(".whl"):
             places += self.wheels
         unique = tuple(dict.fromkeys(places))
@@ -170,8 +185,30 @@ def _place(setting: Setting, kind: PlaceKind, root: Path) -> Place:
 
 
 def _hub(environ: Mapping[str, str]) -> Place:
-    endpoint, token = environ.get("HF_ENDPOINT", ""), environ.get("HF_TOKEN", "")
-    return Place((endpoint or HUB).rstrip("/"), "archive", "HF_ENDPOINT" if endpoint else "default", token=token)
+    endpoint, token = environ.get("HF_ENDPOINT", ""), environ.get("HF_TOKEN", "").strip()
+    if not token and (home := _hub_home(environ)):
+        file = Path(environ.get("HF_TOKEN_PATH", "")) if environ.get("HF_TOKEN_PATH") else home / "token"
+        with suppress(OSError, UnicodeDecodeError):
+            token = file.read_text("utf-8").strip()
+    return Place((endpoint or HUB).rstrip("/"), "hub", "HF_ENDPOINT" if endpoint else "default", token=token)
+
+
+def _hub_cache(environ: Mapping[str, str]) -> tuple[Place, ...]:
+    """Find what other programs of this user have downloaded; its bytes are verified like any."""
+    named, home = environ.get("HF_HUB_CACHE", ""), _hub_home(environ)
+    folder = Path(named).expanduser() if named else home / "hub" if home else None
+    if folder is None or not folder.is_dir():
+        return ()
+    return (Place(str(folder.resolve()), "cache", "HF_HUB_CACHE" if named else "HF_HOME"),)
+
+
+def _hub_home(environ: Mapping[str, str]) -> Path | None:
+    """Name the folder of the Hub's clients, as they do."""
+    if environ.get("HF_HOME"):
+        return Path(environ["HF_HOME"]).expanduser()
+    if environ.get("XDG_CACHE_HOME"):
+        return Path(environ["XDG_CACHE_HOME"]) / "huggingface"
+    return Path(environ["HOME"]) / ".cache/huggingface" if environ.get("HOME") else None
 
 
 def _debian(configured: tuple[AptSource, ...], root: Path) -> tuple[Place, ...]:

@@ -28,6 +28,11 @@ class PythonTarget:
     """Minor version: Debian bookworm has 2.36, Ubuntu 22.04 (JetPack 6) 2.35."""
 
     @property
+    def machine(self) -> str:
+        """The kernel's name of the architecture."""
+        return _MACHINES[self.arch]
+
+    @property
     def uv_platform(self) -> str:
         """uv's name of the newest platform that is not newer than this target."""
         minor = max((each for each in _UV_PLATFORMS if each <= self.glibc), default=_UV_PLATFORMS[0])

@@ -26,6 +26,8 @@ def test_a_conversion_and_its_report_are_two_actions() -> None:
     assert model.tree == Derived("//pkg:made#Convert", "model/")
     assert model.report == Derived("//pkg:made#Measure", "report.json")
     assert model.files == {"made": model.tree, "made.report.json": model.report}
+    assert model.precision == "q4_k_m"
+    assert model.original is not None and model.original.format == "safetensors"
 
 
 def test_the_conversion_takes_no_prompts_and_no_script_of_the_report() -> None:

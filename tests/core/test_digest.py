@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge.core.digest import EMPTY, Digest
+from forge.core.digest import EMPTY, Digest, Hash, Pin
 
 NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -39,3 +39,16 @@ def test_refuses_what_is_no_digest(text: str) -> None:
 def test_has_no_negative_size() -> None:
     with pytest.raises(ValueError, match="Not a SHA-256 digest"):
         Digest(NOTHING, -1)
+
+
+def test_a_hash_alone_is_no_digest() -> None:
+    known: Pin = Hash(NOTHING)
+
+    assert (str(known), known.short) == (NOTHING, NOTHING[:12])
+    assert known != EMPTY
+
+
+@pytest.mark.parametrize("text", ["", NOTHING.upper(), NOTHING[1:], f"{NOTHING}/0"])
+def test_refuses_what_is_no_hash(text: str) -> None:
+    with pytest.raises(ValueError, match="Not a SHA-256 digest"):
+        Hash(text)

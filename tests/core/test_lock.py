@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge.core.digest import EMPTY, Digest
+from forge.core.digest import EMPTY, Digest, Hash, Pin
 from forge.core.lock import Lock, LockError, LockRequest, Material, parse, render
+from forge.core.model_source import HubSource, ModelRequest
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 FILES = st.from_regex(r"[A-Za-z0-9_.+~%:@!-][A-Za-z0-9_.+~%:@! -]{0,8}", fullmatch=True).filter(
@@ -25,7 +26,7 @@ MATERIALS = st.builds(
 )
 LOCKS = st.builds(
     Lock,
-    kind=st.sampled_from(["deb", "python", "model"]),
+    kind=st.sampled_from(["deb", "python", "sdist"]),
     arch=st.sampled_from(["amd64", "arm64"]),
     requested=st.lists(TEXTS, max_size=3).map(lambda texts: tuple(sorted(texts))),
     materials=st.lists(MATERIALS, max_size=3).map(
@@ -123,3 +124,82 @@ def test_a_request_says_what_its_lock_must_have_been_asked() -> None:
     request = LockRequest("x", "deb", "amd64", ("b", "a"), exclude=("c",))
 
     assert request.requested == ("-c", "a", "b")
+
+
+COMMIT = "0123456789" * 4
+MODEL_ENTRY: dict[str, object] = {"path": "sub/a.json", "sha256": EMPTY.hash, "size": 0}
+MODEL: dict[str, object] = {
+    "version": 1, "kind": "model", "source": "hf", "repository": "a/b", "revision": COMMIT, "requested": ["hf:a/b"],
+    "file": [MODEL_ENTRY],
+}  # fmt: skip
+
+
+def test_a_models_lock_is_what_a_person_can_review() -> None:
+    files: list[tuple[str, Pin]] = [("sub/a.json", EMPTY), ("model.safetensors", Hash(EMPTY.hash))]
+    materials = tuple(
+        Material("a/b", COMMIT, name, pin, "hf", f"a/b/resolve/{COMMIT}/{name}") for name, pin in reversed(files)
+    )
+    lock = Lock("model", "all", ("hf:a/b", "revision main"), materials, "a/b", COMMIT)
+
+    assert render(lock).splitlines() == [
+        "# Written by `forge lock`; do not edit.",
+        "version = 1",
+        'kind = "model"',
+        'source = "hf"',
+        'repository = "a/b"',
+        f'revision = "{COMMIT}"',
+        "requested = [",
+        '    "hf:a/b",',
+        '    "revision main",',
+        "]",
+        "",
+        "[[file]]",
+        'path = "model.safetensors"',
+        f'sha256 = "{EMPTY.hash}"',
+        "",
+        "[[file]]",
+        'path = "sub/a.json"',
+        f'sha256 = "{EMPTY.hash}"',
+        "size = 0",
+    ]
+    assert parse(tomllib.loads(render(lock))) == lock
+
+
+def test_a_lock_of_addresses_has_no_repository_and_no_address() -> None:
+    lock = Lock("model", "all", ("m.gguf@0",), (Material("m.gguf", "", "m.gguf", EMPTY, "https"),))
+
+    assert 'source = "https"\nrequested' in render(lock)
+    assert parse(tomllib.loads(render(lock))) == lock
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"revision": "main"}, "`a/b` at `main` is no repository at a commit of 40 hexadecimal digits"),
+        ({"repository": "../b"}, f"`../b` at `{COMMIT}` is no repository"),
+        ({"source": ""}, "`source` is missing"),
+        ({"file": "x"}, "`file` must be a list of tables"),
+        ({"file": ["x"]}, "`file` must be a list of tables"),
+        ({"file": []}, "names no `file`"),
+        ({"file": [MODEL_ENTRY, MODEL_ENTRY]}, "`sub/a.json` is there twice"),
+        ({"file": [MODEL_ENTRY | {"path": "../x"}]}, "`../x` is no path in a model"),
+        ({"file": [MODEL_ENTRY | {"path": "/x"}]}, "`/x` is no path in a model"),
+        ({"file": [MODEL_ENTRY | {"path": "a//x"}]}, "`a//x` is no path in a model"),
+        ({"file": [MODEL_ENTRY | {"size": "1"}]}, "`size` of `sub/a.json` must be a number"),
+        ({"file": [MODEL_ENTRY | {"sha256": "0"}]}, "(`sub/a.json`)"),
+        ({"file": [{"path": "x", "sha256": "0"}]}, "Not a SHA-256 digest: `0` (`x`)"),
+        ({"file": [{"path": "x"}]}, "`sha256` is missing"),
+    ],
+)
+def test_a_models_lock_that_cannot_be_believed_is_refused(change: dict[str, object], fault: str) -> None:
+    with pytest.raises(LockError) as caught:
+        parse(MODEL | change)
+
+    assert fault in str(caught.value)
+
+
+def test_a_models_lock_lies_beside_the_declaration_and_others_in_a_folder() -> None:
+    model = LockRequest("weights", "model", "all", model=ModelRequest(HubSource("a/b"), "main"))
+
+    assert (model.file, model.requested) == ("weights.lock.toml", ("hf:a/b", "revision main"))
+    assert LockRequest("x.amd64.deb", "deb", "amd64", ("x",)).file == "locks/x.amd64.deb.toml"

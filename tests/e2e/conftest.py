@@ -47,6 +47,11 @@ class Built:
         return Layout(self.forge.cwd / "forge-out/tiny_gpt2/cpu_llm_trf")
 
     @property
+    def sbom(self) -> bytes:
+        """What the image is made of."""
+        return (self.forge.cwd / "forge-out/tiny_gpt2/cpu_llm_trf.sbom.json").read_bytes()
+
+    @property
     def weights(self) -> Path:
         """The model's weights, as the workspace made them."""
         return self.forge.cwd / "forge-out/tiny_gpt2/checkpoint/model.safetensors"

@@ -16,6 +16,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = ("forge", "rules", "runtime", "toolchains")
 """What forge is made of, in a checkout."""
+LAUNCHER = ("forgew", "requirements/environment.sh", "requirements/forge.lock", "LICENSE")
+"""What it gives to workspaces that it makes."""
 SECONDS = 900
 
 _RAN = re.compile(r"^\[\d+/\d+\] (.+?)(?: \([\d.]+ [kMG]?B\))? [\d.]+ s$", re.MULTILINE)
@@ -136,6 +138,9 @@ def copy_code(folder: Path) -> Path:
     """Copy forge's own code, as a clone has it."""
     for name in CODE:
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (folder / "requirements").mkdir()
+    for name in LAUNCHER:
+        shutil.copy(REPOSITORY / name, folder / name)
     return folder
 
 

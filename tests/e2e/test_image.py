@@ -7,9 +7,12 @@ import os
 import re
 import socket
 import stat
+import tomllib
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.e2e.conftest import CANARIES, IMAGE, Built
 from tests.e2e.layout import CONFIG, INDEX, MANIFEST, TAR, TAR_GZIP, Layer, Member, file_hash, flatten
@@ -111,13 +114,14 @@ def test_nothing_tells_where_or_by_whom_it_was_built(
     built: Built, layers: list[Layer], needles: frozenset[bytes]
 ) -> None:
     layout = built.layout
-    said = json.dumps([layout.index, layout.manifest, layout.config])
+    image = json.dumps([layout.index, layout.manifest, layout.config])
+    said = image + built.sbom.decode()
     names = [socket.gethostname(), os.environ.get("USER", ""), Path.home().name]
 
     assert [layer.needles for layer in layers] == [frozenset()] * len(layers)
     assert [text for text in needles if text.decode() in said] == []
     assert [name for name in names if len(name) > 1 and re.search(rf"\b{re.escape(name)}\b", said)] == []
-    assert SECRET.findall(said) == []
+    assert SECRET.findall(image) == []  # the list has the package `tokenizers`
     assert not re.search(r'"(/tmp/(?!huggingface)[^"]+|/home/[^"]+|/root[^"]*)"', said)
 
 
@@ -158,6 +162,39 @@ def test_the_sandbox_of_tests_and_run_shows_the_same_file_system(built: Built, t
     assert {name: _look(path) for name, path in found.items()} == {
         name: (m.kind, m.value, bool(m.mode & 0o111) if m.kind == "file" else None) for name, m in tree.items()
     }
+
+
+def test_all_that_the_locks_name_is_listed_with_its_digest(built: Built) -> None:
+    listed = json.loads(built.sbom)["components"]
+    found = {
+        (each["name"], each["version"], each["hashes"][0]["content"]) for each in listed if each["type"] == "library"
+    }
+    wanted = set()
+    for name in ("python311.amd64.deb", "cpu_llm_trf.python"):
+        lock = tomllib.loads((built.forge.checkout / f"toolchains/locks/{name}.toml").read_text())
+        wanted |= {(each["name"], each["version"], each["sha256"]) for each in lock["package"]}
+
+    assert found == wanted
+    assert [each["name"] for each in listed if "pypi" in each.get("purl", "") and "licenses" not in each] == []
+
+
+def test_the_list_has_the_files_of_the_model_as_they_are(built: Built) -> None:
+    (model,) = (each for each in json.loads(built.sbom)["components"] if each["type"] == "machine-learning-model")
+
+    assert {each["name"]: each["hashes"][0]["content"] for each in model["components"]} == {
+        f"/models/tiny_gpt2/{path.name}": file_hash(path) for path in built.weights.parent.iterdir()
+    }
+
+
+def test_the_list_is_of_this_image_and_is_no_part_of_it(built: Built) -> None:
+    about = json.loads(built.sbom)["metadata"]["component"]
+
+    assert about["version"] == built.layout.index["manifests"][0]["digest"]
+    assert built.forge("image", "sbom", IMAGE).stdout.encode() == built.sbom
+
+
+def test_the_list_keeps_to_the_specification(built: Built) -> None:
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(built.sbom.decode()) is None
 
 
 def test_info_and_inspect_say_the_same(built: Built) -> None:

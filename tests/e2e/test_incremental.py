@@ -18,8 +18,8 @@ from tests.e2e.program import Forge, copy_code
 pytestmark = pytest.mark.e2e
 
 SERVER = "//tiny_gpt2:server@cpu_llm_trf"
-MAKE, ASSEMBLE = "Make the checkpoint //tiny_gpt2", f"Assemble {IMAGE}"
-NEW_MODEL = [ASSEMBLE, f"Layer model {IMAGE}", MAKE]
+MAKE, ASSEMBLE, LIST = "Make the checkpoint //tiny_gpt2", f"Assemble {IMAGE}", f"List what {IMAGE} is made of"
+NEW_MODEL = [ASSEMBLE, f"Layer model {IMAGE}", LIST, MAKE]
 PACKAGE = Path("targets/tiny_gpt2")
 
 
@@ -66,13 +66,13 @@ CHANGES: dict[str, tuple[Change, list[str]]] = {
     "the model's seed": (change("targets/tiny_gpt2/BUILD.toml", '"--seed", "0"', '"--seed", "77"'), NEW_MODEL),
     "a byte of the handler": (
         change("targets/tiny_gpt2/handler.py", "text out", "text  out"),
-        [ASSEMBLE, f"Gather handler and data {SERVER}", f"Layer handler and data {IMAGE}"],
+        [ASSEMBLE, f"Gather handler and data {SERVER}", f"Layer handler and data {IMAGE}", LIST],
     ),
     "a parameter": (
         change("targets/tiny_gpt2/BUILD.toml", "top_p = 0.95", "top_p = 0.94"),
-        [ASSEMBLE, f"Layer configuration {IMAGE}", f"Write {SERVER}"],
+        [ASSEMBLE, f"Layer configuration {IMAGE}", LIST, f"Write {SERVER}"],
     ),
-    "the workspace's name": (change("WORKSPACE.toml", 'name = "forge"', 'name = "other"'), [ASSEMBLE]),
+    "the workspace's name": (change("WORKSPACE.toml", 'name = "forge"', 'name = "other"'), [ASSEMBLE, LIST]),
     "a description": (change("targets/tiny_gpt2/BUILD.toml", "Make the checkpoint", "Wire the checkpoint"), []),
     "a comment of the declarations": (change("targets/tiny_gpt2/BUILD.toml", "[weights]", "# So.\n[weights]"), []),
     "the cases of the test": (change("targets/tiny_gpt2/smoke.json", "is live", "lives"), []),
@@ -101,7 +101,7 @@ def test_a_byte_of_the_runtime_makes_one_layer(copy: Forge, tmp_path: Path) -> N
 
     ran = changed("build", IMAGE, "--progress=plain").ran
 
-    assert ran == [ASSEMBLE, f"Gather runtime {SERVER}", f"Layer runtime {IMAGE}"]
+    assert ran == [ASSEMBLE, f"Gather runtime {SERVER}", f"Layer runtime {IMAGE}", LIST]
 
 
 def test_a_changed_case_runs_the_test_alone(copy: Forge) -> None:

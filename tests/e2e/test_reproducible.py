@@ -52,6 +52,10 @@ def test_two_builds_from_nothing_make_the_same_image(built: Built, other: Layout
     assert built.layout.manifest == other.manifest
 
 
+def test_two_builds_from_nothing_list_the_same(built: Built, other: Layout) -> None:
+    assert built.sbom == other.folder.with_name("cpu_llm_trf.sbom.json").read_bytes()
+
+
 def test_what_the_builder_reads_is_readable_by_others_whatever_the_umask(other: Layout) -> None:
     """An engine of another user, and uid 65532 inside, must be able to read what comes out."""
     files = list(other.folder.resolve().rglob("*"))

@@ -171,13 +171,14 @@ def test_a_damaged_result_of_the_action_cache_runs_its_action(shop: Workshop) ->
     assert 4 == len(shop.ran)
 
 
-def test_a_fixed_output_is_known_by_its_digest(shop: Workshop) -> None:
-    wheel = shop.action("wheel", fixed=b"wheel bytes")
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_fixed_output_is_known_by_its_digest(shop: Workshop, sized: bool) -> None:
+    wheel = shop.action("wheel", fixed=b"wheel bytes", sized=sized)
     shop.build(wheel)
     assert ["wheel"] == shop.ran
 
     shop.actions.clear()
-    other = shop.action("the same from elsewhere", fixed=b"wheel bytes")
+    other = shop.action("the same from elsewhere", fixed=b"wheel bytes", sized=sized)
     run = shop.build(shop.action("user", other))
 
     assert ["user"] == shop.ran
@@ -185,8 +186,9 @@ def test_a_fixed_output_is_known_by_its_digest(shop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_damaged_fixed_output_is_fetched_again(shop: Workshop, fault: object) -> None:
-    user = shop.action("user", shop.action("wheel", fixed=b"wheel bytes"))
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_damaged_fixed_output_is_fetched_again(shop: Workshop, fault: object, sized: bool) -> None:
+    user = shop.action("user", shop.action("wheel", fixed=b"wheel bytes", sized=sized))
     shop.build(user)
     fault(shop.store.path(Digest.of(b"wheel bytes")))  # type: ignore[operator]
     user = shop.action("user", Derived("wheel", "out"), argv=["join", "changed"])

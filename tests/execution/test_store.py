@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Hash, Pin
 from forge.core.errors import HostError, MaterialError
 from forge.execution.store import STAMP, LocalStore, MissingBlob
 from tests.execution.damage import FAULTS, flip, unfinished
@@ -30,6 +31,22 @@ def test_what_is_put_is_read_back_by_its_sha256(store: LocalStore) -> None:
     assert store.contains(digest)
     assert HELLO == store.path(digest).read_bytes()
     assert unfinished(store) == []
+
+
+@pytest.mark.parametrize("pin", [Digest.of(HELLO), Hash(sha256(HELLO))], ids=["digest", "hash alone"])
+def test_a_blob_is_found_by_what_is_known_of_it(store: LocalStore, pin: Pin) -> None:
+    absent = store.find(pin)
+    store.put(HELLO)
+
+    assert absent is None
+    assert store.find(pin) == Digest.of(HELLO)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_what_is_found_by_its_hash_alone_is_whole(store: LocalStore, fault: Callable[[Path], object]) -> None:
+    fault(store.path(store.put(HELLO)))
+
+    assert store.find(Hash(sha256(HELLO))) is None
 
 
 def test_what_is_not_there_is_a_missing_blob_and_a_key_error(store: LocalStore) -> None:

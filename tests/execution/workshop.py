@@ -10,7 +10,7 @@ from pathlib import Path
 
 from forge.core.action import TOOL, Action
 from forge.core.artifact import Artifact, Derived, Source
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Hash
 from forge.core.errors import ActionFailed
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
@@ -54,7 +54,7 @@ class FakeExecutor:
         texts = {path: self._text(content) for path, content in inputs.items()}
         if action.fixed_output is not None:
             data = action.argv[1].encode()
-            assert Digest.of(data) == action.fixed_output
+            assert Digest.of(data).hash == action.fixed_output.hash
             return Outcome({action.outputs[0]: FileContent(self.store.put(data))})
         return Outcome({output: self._make(action, output, texts) for output in action.outputs}, "log")
 
@@ -108,6 +108,7 @@ class Workshop:
         argv: Iterable[str] = ("join",),
         outputs: tuple[str, ...] = ("out",),
         fixed: bytes | None = None,
+        sized: bool = True,
         env: Mapping[str, str] | None = None,
         root: Artifact | None = None,
     ) -> Derived:
@@ -118,7 +119,7 @@ class Workshop:
             inputs=tuple(sorted((_place(artifact), artifact) for artifact in inputs)),
             outputs=outputs,
             root=root,
-            fixed_output=Digest.of(fixed) if fixed is not None else None,
+            fixed_output=None if fixed is None else Digest.of(fixed) if sized else Hash(Digest.of(fixed).hash),
             description=name,
         )
         return Derived(name, outputs[0])

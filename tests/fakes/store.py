@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Pin
 from forge.core.errors import MaterialError
 
 
@@ -57,5 +57,8 @@ class MemoryStore:
             return b"".join(part if isinstance(part, bytes) else self.read(part) for part in parts)
         return self.blobs[digest]
 
-    def contains(self, digest: Digest) -> bool:
-        return digest in self.blobs or digest in self.recipes
+    def contains(self, digest: Pin) -> bool:
+        return self.find(digest) is not None
+
+    def find(self, pin: Pin) -> Digest | None:
+        return next((each for each in (*self.blobs, *self.recipes) if each == pin or each.hash == str(pin)), None)

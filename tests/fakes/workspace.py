@@ -26,7 +26,7 @@ from forge.loading.rule_module import load_rules
 from forge.loading.toolchain import Toolchains, load_toolchains
 
 BUILTIN_RULES = Path(__file__).parents[2] / "rules"
-TOOLS = ("fetch", "image", "layer", "model_layers", "root", "tree", "unpack", "write")
+TOOLS = ("fetch", "image", "layer", "model_layers", "root", "sbom", "tree", "unpack", "write")
 
 BACKENDS = """
 [trf]

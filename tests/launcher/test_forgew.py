@@ -253,3 +253,19 @@ def test_scripts_are_sound(script: str) -> None:
     subprocess.run([shell, "-n", ROOT / script], check=True)
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", "--shell", shell, "--exclude", "SC1091", ROOT / script], check=True)
+
+
+def test_a_lock_that_names_forge_takes_it_from_the_wheels_beside_the_lock(checkout: Checkout) -> None:
+    checkout.python()
+    checkout.lock("forge-build==0.1.0")
+    checkout.run("version")
+
+    assert not (checkout.root / ".forge/venv/lib/python3.11/site-packages/forge.pth").exists()
+    assert f"--find-links {checkout.root}/requirements " in checkout.notes.read_text()
+
+
+def test_a_shell_that_completes_a_word_makes_no_environment(checkout: Checkout) -> None:
+    checkout.python()
+
+    assert (0, "", "") == checkout.run(_FORGE_COMPLETE="bash_complete")
+    assert not (checkout.root / ".forge").exists()

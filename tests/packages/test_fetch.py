@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.core.digest import Digest
+from forge.core.digest import Digest, Hash
 from forge.core.errors import MaterialError
 from forge.core.lock import Material
 from forge.packages.connection import Connection
@@ -170,6 +170,100 @@ def test_an_archive_serves_by_path(site: Site, store: MemoryStore) -> None:
     fetcher(store, {"debian": f"{site.address}/debian"}).fetch(DEB)
 
     assert store.contains(DEB.digest)
+
+
+COMMIT = "0123456789" * 4
+MODEL = Material("a/b", COMMIT, "sub/m.gguf", Digest.of(DATA), "hf", f"a/b/resolve/{COMMIT}/sub/m.gguf")
+WEB = Material("m.gguf", "", "m.gguf", Digest.of(DATA), "https", "unknown")
+
+
+def test_a_hub_is_asked_for_the_one_path(site: Site, store: MemoryStore) -> None:
+    with pytest.raises(MaterialError, match="`sub/m.gguf` of `a/b` at 0123456789"):
+        fetcher(store, {"hf": site.address}).fetch(MODEL)
+
+    assert [path for _, path, _ in site.log] == [f"/{MODEL.path}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [MODEL.path, "a/b/sub/m.gguf", "sub/m.gguf", f"{MODEL.digest.hash}/sub/m.gguf"],
+    ids=["as a hub", "by repository", "flat", "by hash"],
+)
+@pytest.mark.parametrize("source", ["hf", "*"])
+def test_a_folder_may_have_a_hubs_file(tmp_path: Path, store: MemoryStore, source: str, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(DATA)
+    fetcher(store, {"hf": [], source: str(tmp_path)}).fetch(MODEL)
+
+    assert store.contains(MODEL.digest)
+
+
+@pytest.mark.parametrize("name", ["m.gguf", f"{WEB.digest.hash}/m.gguf"])
+def test_a_folder_may_have_what_an_address_named(tmp_path: Path, store: MemoryStore, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(DATA)
+    fetcher(store, {"*": str(tmp_path)}, offline=True).fetch(WEB)
+
+    assert store.contains(WEB.digest)
+
+
+def test_an_address_is_asked_as_it_is_declared(site: Site, store: MemoryStore) -> None:
+    site.files["/m.gguf?download=true"] = DATA
+    fetcher(store, {}).fetch(replace(WEB, path=f"{site.address}/m.gguf?download=true"))
+
+    assert store.contains(WEB.digest)
+
+
+def test_an_address_that_is_gone_says_how_to_do_without(site: Site, store: MemoryStore) -> None:
+    with pytest.raises(MaterialError, match="Put the file into a folder and name that"):
+        fetcher(store, {}).fetch(replace(WEB, path=f"{site.address}/m.gguf"))
+
+
+@pytest.mark.parametrize("name", [f"blobs/{MODEL.digest.hash}", f"snapshots/{COMMIT}/sub/m.gguf"])
+def test_the_cache_of_a_hubs_clients_gives_what_has_the_digest(tmp_path: Path, store: MemoryStore, name: str) -> None:
+    blob = tmp_path / "hub/models--a--b" / name
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(DATA)
+    nowhere = Path("/nonexistent")
+    environ = {"PIP_NO_INDEX": "1", "HF_HOME": str(tmp_path)}
+    sources = Sources.read({"debian": []}, environ, root=nowhere, etc=nowhere)
+    Fetcher(sources, store, None, offline=True).fetch(MODEL)
+
+    assert store.contains(MODEL.digest)
+
+
+@pytest.mark.parametrize("place", ["hub", "folder"])
+def test_a_size_that_the_lock_does_not_know_is_asked_for(
+    site: Site, store: MemoryStore, tmp_path: Path, place: str
+) -> None:
+    unsized = replace(MODEL, digest=Hash(MODEL.digest.hash))
+    site.files[f"/{MODEL.path}"] = DATA
+    (tmp_path / "a/b/sub").mkdir(parents=True)
+    (tmp_path / "a/b/sub/m.gguf").write_bytes(DATA)
+    client = fetcher(store, {"hf": site.address if place == "hub" else str(tmp_path)})
+
+    assert client.fetch(unsized) == MODEL.digest
+    assert client.fetch(unsized) == MODEL.digest
+    assert [method for method, _, _ in site.log] == (["HEAD", "GET"] if place == "hub" else [])
+
+
+def test_wrong_bytes_of_an_unknown_size_are_refused(site: Site, store: MemoryStore) -> None:
+    site.files[f"/{MODEL.path}"] = b"other"
+    with pytest.raises(MaterialError, match="Cannot fetch `sub/m.gguf` of `a/b` at [0-9]+ \\(sha256"):
+        fetcher(store, {"hf": site.address}).fetch(replace(MODEL, digest=Hash(MODEL.digest.hash)))
+
+    assert store.blobs == {}
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_closed_repository_is_told_from_one_that_is_away(site: Site, store: MemoryStore, code: int) -> None:
+    site.answers[f"/{MODEL.path}"] = [status(code)]
+    with pytest.raises(MaterialError) as caught:
+        fetcher(store, {"hf": site.address}).fetch(MODEL)
+
+    assert f"HTTP {code}" in str(caught.value)
+    assert "the repository is gated, private or not there, and no token is set" in str(caught.value)
+    assert caught.value.faults[0].hint.startswith("Accept the terms of `a/b` on its page, then set HF_TOKEN")
 
 
 def test_the_next_place_is_tried_after_wrong_bytes(site: Site, store: MemoryStore) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.core.lock import Lock, parse, render
 from forge.packages.lock_python import PythonRequest, lock_python
@@ -121,8 +122,7 @@ def test_a_lock_holds_one_wheel_per_package_and_no_address(index: Index) -> None
 
     assert [each.file for each in lock.materials] == ["app-1.0-py3-none-any.whl", f"lib-2.1-{X86}.whl"]
     assert (lock.kind, lock.arch, lock.requested) == ("python", "amd64", ("app",))
-    assert lock.materials[0].digest.hash == hashlib.sha256(data).hexdigest()
-    assert lock.materials[0].digest.size == len(data)
+    assert lock.materials[0].digest == Digest.of(data)
     assert {each.source for each in lock.materials} == {"pypi"}
     assert "127.0.0.1" not in text
     assert str(index.folder) not in text
@@ -142,7 +142,7 @@ def test_another_architecture_gets_its_own_wheels(index: Index) -> None:
 def test_a_size_that_the_index_does_not_say_is_asked_for(index: Index) -> None:
     data = index.add("app", "1.0", size=False)
 
-    assert index.lock("app").materials[0].digest.size == len(data)
+    assert index.lock("app").materials[0].digest == Digest.of(data)
     assert ("HEAD", "/files/app-1.0-py3-none-any.whl") in [(method, path) for method, path, _ in index.site.log]
 
 
@@ -153,7 +153,7 @@ def test_a_wheel_of_find_links_is_locked_under_its_package_source(index: Index) 
     lock = index.lock("torch==2.13.0+cpu")
     torch = lock.materials[1]
 
-    assert (torch.version, torch.source, torch.digest.size) == ("2.13.0+cpu", "pytorch-cpu", len(data))
+    assert (torch.version, torch.source, torch.digest) == ("2.13.0+cpu", "pytorch-cpu", Digest.of(data))
     assert versions(lock) == {"lib": "1", "torch": "2.13.0+cpu"}
     assert str(index.links) not in render(lock)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.core.lock import Lock
 from forge.packages.lock_sdist import lock_sdist
@@ -38,7 +39,7 @@ def test_the_archive_of_that_version_is_locked(sources: Sources) -> None:
         material.file,
         material.source,
     )
-    assert (hashlib.sha256(b"one").hexdigest(), 3) == (material.digest.hash, material.digest.size)
+    assert Digest.of(b"one") == material.digest
 
 
 @pytest.mark.parametrize("requirement", ["a-lib", "a-lib>=1", "a-lib==1.*", "a-lib == 1.0"])

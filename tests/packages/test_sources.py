@@ -194,6 +194,69 @@ def test_the_hub_has_an_endpoint_and_a_token(host: Host) -> None:
     assert "hf_secret" not in repr(place)
 
 
+@pytest.mark.parametrize(
+    ("file", "environ"),
+    [
+        ("home/.cache/huggingface/token", {}),
+        ("cache/huggingface/token", {"XDG_CACHE_HOME": "{}/cache"}),
+        ("hub/token", {"HF_HOME": "{}/hub"}),
+        ("elsewhere", {"HF_TOKEN_PATH": "{}/elsewhere"}),
+    ],
+)
+def test_the_hubs_token_may_be_in_the_file_of_its_clients(host: Host, file: str, environ: dict[str, str]) -> None:
+    host.write(file, "hf_secret\n")
+    (place,) = host.read({}, **{name: value.format(host.folder) for name, value in environ.items()}).places("hf")
+
+    assert place.token == "hf_secret"
+
+
+def test_a_token_file_that_is_no_text_is_none(host: Host) -> None:
+    host.write("home/.cache/huggingface/token", "").write_bytes(b"\xff\xfe")
+
+    assert [each.token for each in host.read().places("hf")] == [""]
+
+
+def test_the_users_token_goes_where_the_user_says_and_not_where_a_workspace_says(host: Host) -> None:
+    chosen = {"hf": ["https://mirror.example", HUB]}
+    first, second = host.read(chosen, HF_TOKEN="hf_secret").places("hf")
+
+    assert (first.address, first.token) == ("https://mirror.example", "")
+    assert (second.address, second.token) == (HUB, "hf_secret")
+
+
+@pytest.mark.parametrize(
+    ("folder", "environ"),
+    [
+        ("home/.cache/huggingface/hub", {}),
+        ("h/hub", {"HF_HOME": "{}/h"}),
+        ("c", {"HF_HUB_CACHE": "{}/c"}),
+    ],
+)
+@pytest.mark.parametrize("table", [{}, {"hf": "https://mirror.example"}], ids=["default", "mirror"])
+def test_what_the_hubs_clients_have_downloaded_is_a_place(
+    host: Host, folder: str, environ: dict[str, str], table: dict[str, str | Sequence[str]]
+) -> None:
+    (host.folder / folder).mkdir(parents=True)
+    found = host.read(table, **{name: value.format(host.folder) for name, value in environ.items()})
+
+    assert addresses(found, "hf") == [str(host.folder / folder), table.get("hf", HUB)]
+
+
+def test_without_a_home_there_is_no_cache(host: Host) -> None:
+    host.environ.clear()
+
+    assert addresses(host.read(), "hf") == [HUB]
+
+
+def test_what_a_declaration_has_the_address_of_is_there(host: Host) -> None:
+    material = Material("m.gguf", "", "m.gguf", EMPTY, "https", "https://a.example/m.gguf?v=1")
+
+    assert [each.address for each in host.read({"*": "vendor"}).where(material)] == [
+        str(host.folder / "workspace/vendor"),
+        "https://a.example/m.gguf?v=1",
+    ]
+
+
 def test_a_wheel_may_be_in_pips_places_whatever_its_source(host: Host) -> None:
     found = host.read(PIP_FIND_LINKS=f"{host.folder}/w", PIP_INDEX_URL="http://i.example/s")
     places = [each.address for each in found.where(replace(WHEEL, source="pytorch-cpu"))]

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from forge.core.artifact import Derived
+from forge.core.digest import Digest
 from forge.core.label import Label
+from forge.core.lock import Lock, Material, render
 from forge.core.provider import EnvironmentInfo
 from tests.fakes.workspace import FakeWorkspace
 
@@ -32,6 +34,26 @@ def test_a_platform_s_environment_is_its_base_and_its_wheels(workspace: FakeWork
     assert isinstance(info, EnvironmentInfo)
     assert [what for what, _ in info.layers] == ["Debian packages", "Python packages"]
     assert (info.arch, info.tree) == ("amd64", Derived("//toolchains:cpu_llm_trf#Root.1", "tree/"))
+    assert [(lock.kind, [each.name for each in lock.materials]) for lock in info.locks] == [
+        ("deb", ["python3.11"]),
+        ("python", ["transformers"]),
+    ]
+
+
+def test_a_wheel_that_was_built_is_known_with_its_archive(workspace: FakeWorkspace) -> None:
+    workspace.build(
+        f"{ENVIRONMENT}\n[native]\nrule = 'wheel'\nsdist = 'native==2.0'\nenvironment = ':env'\n"
+        "tag = 'py3-none-linux_x86_64'\n\n[both]\nrule = 'environment'\nbase = ':env'\nbuilt = [':native']\n"
+        "platforms = ['amd64']\n"
+    )
+    workspace.lock("targets/pkg/locks/env.amd64.deb.toml", "deb", "amd64", "bash", "dash", "-perl")
+    sdist = Material("native", "2.0", "native-2.0.tar.gz", Digest.of(b"native"), "there")
+    workspace.write("targets/pkg/locks/native.sdist.toml", render(Lock("sdist", "amd64", ("native==2.0",), (sdist,))))
+    info = workspace.analyze("//pkg:both").providers[Label("pkg", "both@amd64")]
+
+    assert isinstance(info, EnvironmentInfo)
+    assert [(wheel.name, wheel.sdist) for wheel in info.built] == [("native-2.0-py3-none-linux_x86_64.whl", sdist)]
+    assert [lock.kind for lock in info.locks] == ["deb"]
 
 
 def test_an_environment_without_packages_is_its_base(workspace: FakeWorkspace) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from forge.core.artifact import Derived
+from forge.core.digest import Digest
 from forge.core.label import Label
+from forge.core.lock import Lock, Material, render
 from forge.core.provider import ImageInfo, TestInfo
 from tests.fakes.workspace import SERVER, FakeWorkspace
 
@@ -46,6 +48,45 @@ def test_the_image_is_its_layers_and_nothing_else(package: FakeWorkspace) -> Non
         "descriptor.0", "descriptor.1", "descriptor.3", "descriptor.4", "descriptor.5",
         "layer.0", "layer.1", "layer.3", "layer.4", "layer.5", "layers.2",
     ]  # fmt: skip
+
+
+def test_what_it_is_made_of_is_listed_beside_it(package: FakeWorkspace) -> None:
+    graph = package.analyze(IMAGE)
+    action, info = graph.actions[f"{IMAGE}#Sbom"], graph.providers[Label.parse(IMAGE)]
+    said = json.loads(action.argv[-1])
+
+    assert isinstance(info, ImageInfo)
+    assert info.sbom == info.files["cpu_llm_trf.sbom.json"] == Derived(f"{IMAGE}#Sbom", "sbom")
+    assert [path for path, _ in action.inputs] == [
+        "app", "config", "digest", "environment.00", "environment.01", "model.0", "runtime",
+    ]  # fmt: skip
+    assert [(row["kind"], row["name"], row["sha256"]) for row in said["packages"]] == [
+        ("deb", "python3.11", Digest.of(b"python3.11").hash),
+        ("python", "transformers", Digest.of(b"transformers").hash),
+    ]
+    assert [(row["name"], row["format"], row["precision"]) for row in said["models"]] == [("pkg", "safetensors", "")]
+
+
+def test_a_fetched_model_is_listed_with_its_commit(package: FakeWorkspace) -> None:
+    declared = "[weights]\nrule = 'model'\nsource = 'hf:acme/tiny'\nrevision = 'main'\n"
+    package.build(declared + IMAGES[IMAGES.index("[server]") :])
+    asked = ("format safetensors", "hf:acme/tiny", "revision main")
+    file = Material("acme/tiny", "0" * 40, "model.safetensors", Digest.of(b"x"), "hf")
+    lock = Lock("model", "all", asked, (file,), "acme/tiny", "0" * 40)
+    package.write("targets/pkg/weights.lock.toml", render(lock))
+    (model,) = params(package, "Sbom")["models"]
+
+    assert (model["source"], model["repository"], model["revision"]) == ("hf", "acme/tiny", "0" * 40)
+
+
+def test_the_image_does_not_depend_on_the_list(package: FakeWorkspace) -> None:
+    """The list names the image's digest."""
+    actions = package.analyze(IMAGE).actions
+    wanted = [
+        name for name, action in actions.items() if Derived(f"{IMAGE}#Sbom", "sbom") in dict(action.inputs).values()
+    ]
+
+    assert wanted == []
 
 
 def test_describes_the_image(package: FakeWorkspace) -> None:

@@ -12,6 +12,7 @@ from forge.cli.console import Console, human
 from forge.cli.options import CONTEXT, build_options, merged, working_folder
 from forge.cli.session import Session
 from forge.core.artifact import Derived
+from forge.core.tool import FileContent
 
 
 @click.command(
@@ -38,6 +39,7 @@ def command(patterns: tuple[str, ...], **given: Any) -> int:
         run = builder.build(actions, [Derived(name, actions.actions[name].outputs[0]) for name in needed])
     if run.failures:
         raise combined(run)
-    size = sum(digest.size for name in needed if (digest := actions.actions[name].fixed_output))
+    contents = [content for name in needed for content in run.contents[name].values()]
+    size = sum(content.digest.size for content in contents if isinstance(content, FileContent))
     console.line(f"{len(needed)} files, {human(size)}: {len(run.ran)} downloaded, the rest was there")
     return 0

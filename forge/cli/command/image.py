@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from forge.cli.imaging import BuiltImage, built_image
+from forge.cli.imaging import BuiltImage, built_image, built_sbom
 from forge.cli.options import CONTEXT, build_options, working_folder
 from forge.cli.session import Session
 from forge.core.errors import UsageError
@@ -24,10 +24,11 @@ from forge.oci.export import export_docker, export_oci
 Examples:
   forge image export //tiny_gpt2:cpu_llm_trf --format=docker --to=- | docker load
   forge image export //tiny_gpt2:cpu_llm_trf --format=oci --to=image.tar
-  forge image inspect //tiny_gpt2:cpu_llm_trf""",
+  forge image inspect //tiny_gpt2:cpu_llm_trf
+  forge image sbom //tiny_gpt2:cpu_llm_trf > sbom.json""",
 )
 def command() -> None:
-    """Export and inspect images."""
+    """Export and inspect images, and list what they are made of."""
 
 
 @command.command(context_settings=CONTEXT)
@@ -86,6 +87,17 @@ def inspect(label: str, **flags: Any) -> int:
         "config": json.loads(session.store.read(image.summary.config)),
     }
     click.echo(json.dumps(table, indent=2))
+    return 0
+
+
+@command.command(context_settings=CONTEXT)
+@click.argument("label")
+@build_options
+def sbom(label: str, **flags: Any) -> int:
+    """Print what an image is made of, with licences, as CycloneDX JSON."""
+    document = built_sbom(Session(working_folder(), os.environ), label, flags)
+    sys.stdout.buffer.write(document)
+    sys.stdout.flush()
     return 0
 
 

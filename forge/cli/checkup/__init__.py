@@ -1,0 +1,1 @@
+"""What `forge doctor` looks at, by what it is about."""
