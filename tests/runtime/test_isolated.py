@@ -228,7 +228,7 @@ def test_a_call_that_somebody_waits_for_is_not_ended() -> None:
 def client_backend(client: Client) -> IsolatedText:
     """Reach for the backend of a server that runs in this process."""
     assert client.service is not None
-    server = client.service._engine._server
+    server = client.service._engine._supervisor.server
     assert server is not None
     backend = server.backend
     assert isinstance(backend, IsolatedText)
