@@ -29,7 +29,7 @@ class Batching:
     items: int = 1
     """Of all jobs in one run; a job with more runs alone."""
     wait_s: float = 0.0
-    """For others to come, counted from when the first was queued."""
+    """For others to come, counted from when the first was queued. Who came alone last time does not wait again."""
 
 
 class Job:
@@ -75,6 +75,7 @@ class Worker:
         self._changed = threading.Condition()
         self._closed = False
         self._batches = 0
+        self._in_company = True
         self.running: Sequence[Job] = ()
         """What runs now."""
         # A daemon: a call that hangs must not keep the process from ending.
@@ -177,6 +178,7 @@ class Worker:
                     return [] if self._closed or not self._idle else [self._idle.popleft()]
                 if queue is self._waiting and batch[0].lane is not None:
                     self._fill(batch)
+                    self._in_company = len(batch) > 1
                     if self._urgent:
                         self._waiting.extendleft(reversed(batch))
                         continue
@@ -193,6 +195,8 @@ class Worker:
                     self._waiting.remove(job)
                     batch.append(job)
                     room -= job.items
+            if len(batch) == 1 and not self._in_company:
+                return
             left = end - time.perf_counter()
             if room <= 0 or left <= 0 or self._urgent or self._closed or batch[0].is_cancelled():
                 return

@@ -26,11 +26,9 @@ class BodyReader:
 
     async def read_small(self, request: Request) -> bytes:
         """Return a body that is parsed here and now, with nobody else served meanwhile: it must be small."""
-        if int(request.headers.get("content-length", "0")) > SMALL:
-            raise _too_large(SMALL)
         body = await self.read(request)
         if len(body) > SMALL:
-            raise _too_large(SMALL)
+            raise RequestError(f"The body is larger than {SMALL} bytes", status=413, code="body_too_large")
         return body
 
     async def read(self, request: Request) -> bytes:
