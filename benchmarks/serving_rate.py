@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.fake_backend import FakeBackend
-from benchmarks.serving_client import Connection, infer
+from benchmarks.serving_client import Connection, infer, message
 from benchmarks.serving_figure import Figure
 from benchmarks.serving_load import (
     Ask,
@@ -64,16 +64,24 @@ def overhead(seconds: float) -> Sequence[Figure]:
     randomly = poisson(LOAD * RATE, seconds, SEED)
     with _isolated() as isolated, serving(params={"batch_size": 1}) as server:
         here, there = _bare(FakeBackend({})), _bare(isolated)
-        evenly = _in_turn({"in this process": here, "in another process": there, "served": _served(server)}, seconds)
+        health = Pool(server.port, lambda number: message("GET", "/healthz"))
+        asks: dict[str, Ask] = {
+            "in this process": here,
+            "in another process": there,
+            "served": _served(server),
+            "/healthz": health,
+        }
+        evenly = dict(_in_turn(asks, seconds))
+        floor = percentile(evenly.pop("/healthz"), 50) * MS
         waited = {
             # Even a perfect server lets these wait; what counts is how much longer than before the backend alone.
-            "before a queue that costs nothing": ideal(randomly, CALL_S),
+            "in an ideal queue": ideal(randomly, CALL_S),
             "in another process": run(open_loop(randomly, there)),
             "served": run(open_loop(randomly, _served(server))),
         }
     figures = [figure for what, found in evenly.items() for figure in _over(f"evenly, {what}", found)]
     figures += [figure for what, found in waited.items() for figure in _over(f"at random, {what}", found)]
-    return figures
+    return [*figures, Figure("evenly, /healthz: p50, what HTTP and this client cost", floor, "ms")]
 
 
 def steady(seconds: float) -> Sequence[Figure]:

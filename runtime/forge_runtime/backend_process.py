@@ -38,10 +38,11 @@ def main(argv: Sequence[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    os.set_inheritable(int(argv[0]), False)
     server = _Server(Connection(int(argv[0])))
     backend: Backend | None = None
     while True:
-        name, *values = server.calls.get()
+        name, *values = server.next()
         broken = False
         try:
             if backend is None:
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
             log.event(logger, logging.ERROR, f"Backend failed: {error!r}", error=error)
             answer = ("failed", f"{type(error).__name__}: {error}")
             broken = is_broken(error)
-        server.send(answer)
+        server.send(*answer)
         if broken:
             # Every later call would fail as this one has; in another process they may not.
             os._exit(1)
@@ -73,33 +74,42 @@ class _Server:
     """The child's end of the socket; the Progress of the call that runs."""
 
     def __init__(self, connection: Connection) -> None:
-        self.calls: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._connection = connection
-        self._cancelled: set[int] = set()
+        self._number = 0
+        self._cancelled: set[tuple[int, int]] = set()
         threading.Thread(target=self._receive, daemon=True).start()
 
-    def send(self, message: tuple[Any, ...]) -> None:
-        self._connection.send(message)
+    def next(self) -> Sequence[Any]:
+        """Wait for a call; return its name and values."""
+        self._number, *call = self._calls.get()
+        # What is cancelled after its call has ended is of no later one.
+        self._cancelled = {each for each in list(self._cancelled) if each[0] >= self._number}
+        return call
+
+    def send(self, *message: object) -> None:
+        self._connection.send((self._number, *message))
 
     def cancelled(self, index: int) -> bool:
-        return index in self._cancelled
+        return (self._number, index) in self._cancelled
 
     def emit(self, index: int, text: str) -> None:
-        self.send(("emit", index, text))
+        self.send("emit", index, text)
 
     def _receive(self) -> None:
         while True:
             try:
-                message = self._connection.recv()
+                number, name, *values = self._connection.recv()
             except (EOFError, OSError):
-                # The server is gone; a call of the library cannot be interrupted.
-                os._exit(0)
-            if message[0] == "cancel":
-                self._cancelled.add(message[1])
+                # The server is gone; a call of the library cannot be interrupted. What it has started goes, too.
+                os.killpg(0, signal.SIGKILL)
+            except Exception as error:
+                log.event(logger, logging.ERROR, f"A call cannot be read: {error!r}", error=error)
+                os._exit(1)
+            if name == "cancel":
+                self._cancelled.add((number, values[0]))
             else:
-                # What is cancelled after its call has ended is of no later one.
-                self._cancelled = set()
-                self.calls.put(message)
+                self._calls.put((number, name, *values))
 
 
 if __name__ == "__main__":

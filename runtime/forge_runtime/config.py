@@ -81,6 +81,8 @@ class ServerConfig:
     """From the whole body read to the answer; then 504. A request may ask for less."""
     hang_s: float = 30.0
     """For the model to end a run that nobody waits for; then its process is ended."""
+    load_timeout_s: float = 1800.0
+    """For the model to be loaded and warm, each time."""
     body_limit: int = 8 * 2**20
     body_timeout_s: float = 30.0
     """For a client to send its body; then 408."""

@@ -36,6 +36,8 @@ MAX_TOKENS: Final = 2**24
 DAY_S: Final = 86400
 TOKEN: Final = "FORGE_ADMIN_TOKEN"
 REDIS_PASSWORD: Final = "REDIS_PASSWORD"
+OTHERS: Final = ("FORGE_CONFIG", "FORGE_WORKDIR", TOKEN)
+SIMILAR: Final = 0.8
 SECTIONS: Final = ("MODEL", "SERVER", "PARAMS", "IDENTITY", "REDIS")
 
 
@@ -108,6 +110,7 @@ def _server(table: Table, token: str) -> ServerConfig:
         max_items=table.integer("max_items", base.max_items, 1, 2**20),
         deadline_s=table.number("deadline_s", base.deadline_s, 0.001, DAY_S),
         hang_s=table.number("hang_s", base.hang_s, 0.001, DAY_S),
+        load_timeout_s=table.number("load_timeout_s", base.load_timeout_s, 0.001, DAY_S),
         body_limit=table.integer("body_limit", base.body_limit, 1, 2**31),
         body_timeout_s=table.number("body_timeout_s", base.body_timeout_s, 0.001, DAY_S),
         header_timeout_s=table.number("header_timeout_s", base.header_timeout_s, 0.001, DAY_S),
@@ -120,6 +123,8 @@ def _server(table: Table, token: str) -> ServerConfig:
         metrics_list_size=table.integer("metrics_list_size", base.metrics_list_size, 1, 10**6, env="METRICS_LIST_SIZE"),
         admin_token=token,
     )
+    if token != token.strip():
+        table.faults.append(Fault(TOKEN, "Begins or ends with white space, which no request can bear"))
     if (server.logs or server.shutdown) and not token:
         table.faults.append(Fault(TOKEN, "Missing: `server.logs` and `server.shutdown` need a token to ask for"))
     table.close()
@@ -142,10 +147,12 @@ def _identity(table: Table) -> Identity:
 
 def _redis(table: Table, password: str) -> RedisConfig:
     base = RedisConfig()
+    send = table.truth("send", base.send, env="SEND_METRICS")
     redis = RedisConfig(
-        send=table.truth("send", base.send, env="SEND_METRICS"),
-        host=table.text("host", base.host, env="REDIS_IP"),
-        port=table.integer("port", base.port, 1, 65535, env="REDIS_PORT"),
+        send=send,
+        # Kubernetes sets REDIS_PORT=tcp://... beside a Service of that name: of no matter to who sends nothing.
+        host=table.text("host", base.host, env="REDIS_IP" if send else None),
+        port=table.integer("port", base.port, 1, 65535, env="REDIS_PORT" if send else None),
         retention_s=table.integer("retention_s", base.retention_s, 0, 2**31),
         buffer=table.integer("buffer", base.buffer, 1, 10**7),
         password=password,
@@ -176,8 +183,13 @@ def _params(table: Table) -> Params:
 
 
 def _check_names(environ: Mapping[str, str], root: Table) -> None:
-    """Refuse a variable that looks like one of ours and is none: a slip would be served."""
+    """Refuse a variable that looks like one of ours and is none: a slip would be served.
+
+    Others may have names that begin with FORGE_, such as Kubernetes for a Service of that name.
+    """
     for name in sorted(environ):
-        if name.startswith(tuple(f"FORGE_{section}_" for section in SECTIONS)) and name not in root.variables:
-            near = difflib.get_close_matches(name, root.variables, n=1)
+        if not name.startswith("FORGE_") or name in root.variables or name in OTHERS:
+            continue
+        near = difflib.get_close_matches(name, root.variables, n=1, cutoff=SIMILAR)
+        if near or name.startswith(tuple(f"FORGE_{section}_" for section in SECTIONS)):
             root.faults.append(Fault(name, f"Unknown variable{f'; did you mean `{near[0]}`?' if near else ''}"))

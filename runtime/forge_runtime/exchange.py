@@ -18,6 +18,8 @@ class Limits:
     """Items of one request."""
     hang_s: float = 30.0
     """For a run to end when nobody waits for it any more; then its process is ended."""
+    load_s: float = 1800.0
+    """For the model to be loaded and warm."""
 
 
 @dataclass(slots=True)

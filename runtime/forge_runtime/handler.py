@@ -27,9 +27,7 @@ def load_handler(server: ServerConfig) -> type[AnyLifecycle]:
         return BaseServer
     path = server.app_dir / server.handler
     if not path.is_file():
-        raise HandlerError(
-            str(path), "No such file; `server.handler` names it, `server.app_dir` its folder"
-        )
+        raise HandlerError(str(path), "No such file; `server.handler` names it, `server.app_dir` its folder")
     module = _import(path, server.app_dir)
     found: object = getattr(module, CLASS, None)
     if not isinstance(found, type) or not issubclass(found, Lifecycle):
@@ -52,9 +50,7 @@ def _import(path: Path, app_dir: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise HandlerError(
-            _place(error, path), f"{type(error).__name__}: {_one_line(error)}"
-        ) from error
+        raise HandlerError(_place(error, path), f"{type(error).__name__}: {_one_line(error)}") from error
     return module
 
 
@@ -82,11 +78,7 @@ def _fault(handler: type[AnyLifecycle], name: str) -> str | None:
         return f"`{name}` is missing; `{Lifecycle.__name__}` itself has none" if name in ESSENTIAL else None
     if not inspect.isfunction(static):
         return f"`{name}` is not a method"
-    if (
-        inspect.iscoroutinefunction(static)
-        or inspect.isgeneratorfunction(static)
-        or inspect.isasyncgenfunction(static)
-    ):
+    if inspect.iscoroutinefunction(static) or inspect.isgeneratorfunction(static) or inspect.isasyncgenfunction(static):
         return f"`{name}` is a coroutine or a generator; hooks are plain methods"
     wanted = inspect.signature(inspect.getattr_static(Lifecycle, name))
     try:

@@ -8,8 +8,6 @@ must be: `status` (200), `json` (equal), `json_keys` (present), `contains` (text
 1 some did not.
 """
 
-
-
 from __future__ import annotations
 
 import argparse

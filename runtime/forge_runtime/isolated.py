@@ -1,13 +1,14 @@
 """A backend in a process of its own, so that its crash is one failed request and not the server's end.
 
-The two ends exchange pickled tuples over a socket pair that nobody else holds. A call is answered by
-("done", value), ("refused", RequestError), ("unloadable", text) or ("failed", text); while it runs, the
-child may send ("emit", index, text) and the parent ("cancel", index). The child ends when the socket
-does, so it never outlives the server. The other end is `backend_process.py`.
+The two ends exchange pickled tuples over a socket pair that nobody else holds; each begins with the number of its
+call. A call is answered by ("done", value), ("refused", RequestError), ("unloadable", text) or ("failed", text); while
+it runs, the child may send ("emit", index, text) and the parent ("cancel", index). The child ends when the
+socket does, with all that it has started, so it never outlives the server. The other end is `backend_process.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.01
 END_S = 5.0
+LONGEST_LINE = 64 * 1024
+SECRETS = ("FORGE_ADMIN_TOKEN", "REDIS_PASSWORD")
+"""Not the model's business."""
 
 
 class IsolatedBackend:
@@ -47,15 +51,14 @@ class IsolatedBackend:
     def load(self, model: ModelConfig, params: Params) -> None:
         """Start a process, in place of one that is gone, and load the model there."""
         self.close()
-        child = _Child(self._module)
+        self._child = child = _Child(self._module)
         try:
             child.call("load", model, params)
-        except BackendLost as error:
-            raise LoadError(f"{model.path}: {error}") from error
-        except BaseException:
-            child.end()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, BackendLost):
+                raise LoadError(f"{model.path}: {error}") from error
             raise
-        self._child = child
         child.watch(self._lost)
 
     def describe(self) -> Mapping[str, str | int]:
@@ -119,10 +122,11 @@ class _Child:
     """The process, and this end of its socket."""
 
     def __init__(self, module: str) -> None:
-        ours, theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
         argv = [sys.executable, "-m", "forge_runtime.backend_process", str(theirs.fileno()), module]
         # Same modules as here; the rest of the environment acts there as it would have here.
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         with theirs:
             self.process = subprocess.Popen(
                 argv,
@@ -131,25 +135,35 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,
             )
-        self._connection = Connection(ours.detach())
+        self._connection = Connection(os.dup(self._socket.fileno()))
         self._lost: Callable[[str], None] | None = None
         self._ended = threading.Event()
         self._expected = False
         self._killed = ""
+        self._number = 0
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._follow, name="backend log", daemon=True)
+        self._calling = threading.Lock()
+        threading.Thread(target=self._log, name="backend log", daemon=True).start()
+        # Not by the end of what it writes: a child of its own may hold that open.
+        self._thread = threading.Thread(target=self._follow, name="backend", daemon=True)
         self._thread.start()
 
     def call(self, name: str, *values: object, progress: Progress | None = None) -> Any:
         """Send a call, wait for its answer."""
-        try:
-            self._connection.send((name, *values))
-            kind, value = self._wait(progress, len(values[0]) if progress else 0)  # type: ignore[arg-type]
-        except (EOFError, OSError):
-            # Its end is reported before this call's is: no later call may run before the restart.
-            self._thread.join()
-            raise BackendLost(self._reason()) from None
+        with self._calling:
+            self._number += 1
+            reading = _Reading(progress, len(values[0]) if progress else 0)  # type: ignore[arg-type]
+            try:
+                self._connection.send((self._number, name, *values))
+                kind, value = self._wait(reading)
+            except (EOFError, OSError):
+                # Its end is reported before this call's is: no later call may run before the restart.
+                self._thread.join()
+                raise BackendLost(self._reason()) from None
+        if reading.error is not None:
+            raise reading.error
         if kind == "refused":
             raise value
         if kind == "unloadable":
@@ -158,22 +172,21 @@ class _Child:
             raise ServingError(value)
         return value
 
-    def _wait(self, progress: Progress | None, count: int) -> tuple[str, Any]:
-        waited_for = set(range(count))
+    def _wait(self, reading: _Reading) -> tuple[str, Any]:
         due = time.monotonic() + POLL_S
         while True:
             if self._connection.poll(POLL_S):
-                kind, *values = self._connection.recv()
+                number, kind, *values = self._connection.recv()
+                if number != self._number:
+                    continue
                 if kind != "emit":
                     return kind, values[0]
-                if progress is not None:
-                    progress.emit(*values)
+                reading.emit(*values)
             # Also while texts come without a pause.
-            if progress is not None and time.monotonic() >= due:
+            if time.monotonic() >= due:
                 due = time.monotonic() + POLL_S
-                for index in [index for index in waited_for if progress.cancelled(index)]:
-                    waited_for.remove(index)
-                    self._connection.send(("cancel", index))
+                for index in reading.newly_cancelled():
+                    self._connection.send((self._number, "cancel", index))
 
     def watch(self, lost: Callable[[str], None]) -> None:
         """Call `lost` when the process ends, or now if it has."""
@@ -184,35 +197,50 @@ class _Child:
             lost(self._reason())
 
     def kill(self, reason: str) -> None:
-        """End the process at once, and give that as the reason."""
+        """End the process and its children at once, and give that as the reason."""
         self._killed = reason
-        self.process.kill()
+        self._kill()
 
     def end(self) -> None:
         """End the process, by force where it does not."""
         self._expected = True
-        self._connection.close()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         try:
             self.process.wait(END_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self._kill()
             self.process.wait()
         self._thread.join(END_S)
+        if not self._calling.locked():  # else the call closes nothing that it reads
+            self._connection.close()
+        self._socket.close()
 
-    def _follow(self) -> None:
-        """Log what the process says, line by line, until it ends."""
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _log(self) -> None:
+        """Log what the process says, line by line, until nobody can say any more."""
         assert self.process.stdout is not None
         with self.process.stdout as lines:
-            for line in lines:
-                text = line.decode(errors="replace").rstrip()
-                if text:
+            while line := lines.readline(LONGEST_LINE):
+                if text := line.decode(errors="replace").rstrip():
                     log.relay(logger, text)
+
+    def _follow(self) -> None:
+        """Wait for the end; say so, and wake a call that waits for an answer."""
         self.process.wait()
         with self._lock:
             self._ended.set()
             lost = None if self._expected else self._lost
-        if lost is not None:
-            lost(self._reason())
+        self._kill()  # what it has started
+        try:
+            if lost is not None:
+                lost(self._reason())
+        finally:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _reason(self) -> str:
         if self._killed:
@@ -221,3 +249,30 @@ class _Child:
         if code is not None and code < 0:
             return f"The backend's process was ended by {signal.Signals(-code).name}"
         return f"The backend's process ended with status {code}"
+
+
+class _Reading:
+    """Those who wait for a call; what one of them raises is kept until the call has ended."""
+
+    def __init__(self, progress: Progress | None, count: int) -> None:
+        self._progress = progress
+        self._waited_for = set(range(count))
+        self.error: BaseException | None = None
+
+    def emit(self, index: int, text: str) -> None:
+        if self._progress is not None and self.error is None:
+            try:
+                self._progress.emit(index, text)
+            except BaseException as error:
+                self.error = error
+
+    def newly_cancelled(self) -> list[int]:
+        if self._progress is None:
+            return []
+        try:
+            found = [index for index in self._waited_for if self.error or self._progress.cancelled(index)]
+        except BaseException as error:
+            self.error = error
+            found = list(self._waited_for)
+        self._waited_for.difference_update(found)
+        return found

@@ -12,7 +12,7 @@ from forge_runtime.error import LoadError, RequestError
 
 __all__ = ["HOOKS", "AnyLifecycle", "Lifecycle", "merges_requests"]
 
-HOOKS = ("load", "warm_up", "decode", "preprocess", "infer", "infer_batch", "postprocess", "encode")
+HOOKS = ("load", "warm_up", "decode", "preprocess", "count", "infer", "infer_batch", "postprocess", "encode")
 
 Asked = TypeVar("Asked")
 Results = TypeVar("Results")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import queue
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TextIO
 
-__all__ = ["Tail", "configure", "event", "relay"]
+__all__ = ["Outbox", "Tail", "configure", "event", "relay"]
 
 FIELDS = "forge_fields"
 TAIL = 2000
+WAITING = 10_000
+FLUSH_S = 1.0
 LONGEST = 4096
 
 
@@ -35,9 +41,52 @@ class Tail(logging.Handler):
         return list(self._lines)[-count:]
 
 
-def configure(stream: TextIO | None = None, *, tail: Tail | None = None, debug: bool = False) -> None:
-    """Send everything that is logged, warnings included, to one stream and to `tail`."""
-    target = logging.StreamHandler(stream or sys.stderr)
+class Outbox(logging.Handler):
+    """Writes from a thread of its own: a stream that nobody reads must not hold up a request.
+
+    Where too many lines wait, new ones are dropped, and later counted in a line.
+    """
+
+    def __init__(self, stream: TextIO, size: int = WAITING) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str] = queue.Queue(size)
+        self._dropped = 0
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Leave a line to be written."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+
+    def flush(self) -> None:
+        """Wait until all is written, but not for long."""
+        end = time.monotonic() + FLUSH_S
+        while self._lines.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.001)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            with contextlib.suppress(OSError, ValueError):
+                if self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    self._stream.write(json.dumps({"level": "warning", "message": f"{dropped} lines dropped"}) + "\n")
+                self._stream.write(f"{line}\n")
+                self._stream.flush()
+            self._lines.task_done()
+
+
+def configure(
+    stream: TextIO | None = None, *, tail: Tail | None = None, debug: bool = False, waits: bool = True
+) -> None:
+    """Send everything that is logged, warnings included, to one stream and to `tail`.
+
+    With `waits` false nobody who logs waits for the stream.
+    """
+    target = logging.StreamHandler(stream or sys.stderr) if waits else Outbox(stream or sys.stderr)
     target.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [target] if tail is None else [target, tail]
@@ -66,7 +115,7 @@ def relay(logger: logging.Logger, line: str) -> None:
         fields = json.loads(line)
         level = logging.getLevelName(fields.pop("level").upper())
         message = fields.pop("message")
-    except (ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         event(logger, logging.WARNING, line)
         return
     event(logger, level if isinstance(level, int) else logging.WARNING, str(message), fields)

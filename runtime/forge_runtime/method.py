@@ -78,14 +78,15 @@ class Run(Job):
 
     def __init__(
         self,
-        run: Callable[[Sequence[Run]], None],
+        run: Callable[[Sequence[Run]], Sequence[Run]],
         method: Method,
         prepared: Any,
         exchange: Exchange,
         emit: Emit | None,
     ) -> None:
         # Jobs of one lane are all of this class.
-        super().__init__(cast("Callable[[Sequence[Job]], None]", run), lane=method.lane(prepared), items=exchange.items)
+        each = cast("Callable[[Sequence[Job]], Sequence[Job]]", run)
+        super().__init__(each, lane=method.lane(prepared), items=exchange.items)
         self.infer = method.infer
         self.asked = method.bind(prepared, self.is_cancelled, emit)
         self.exchange = exchange

@@ -100,9 +100,7 @@ def _text(body: bytes) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError(
-            f"The body is not UTF-8: byte {error.start}", code="invalid_utf8"
-        ) from None
+        raise RequestError(f"The body is not UTF-8: byte {error.start}", code="invalid_utf8") from None
 
 
 def _is_json(text: str, media_type: Literal["json", "text", "undeclared"]) -> bool:
@@ -167,9 +165,7 @@ def _sampling(gen: Table, params: Params) -> Sampling:
     if not sampling.do_sample and "do_sample" not in gen:
         for key, neutral in (("temperature", 0), ("top_p", 1)):
             if key in gen and getattr(sampling, key) != neutral:
-                gen.faults.append(
-                    Fault(f"gen.{key}", "Has no effect here without `do_sample: true`")
-                )
+                gen.faults.append(Fault(f"gen.{key}", "Has no effect here without `do_sample: true`"))
     return sampling
 
 

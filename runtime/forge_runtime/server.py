@@ -77,7 +77,8 @@ class _Row:
         if sampling.seed is not None:
             # With one seed for all, every prompt of a request would draw the same.
             sampling = replace(sampling, seed=(sampling.seed + self.index) & MAX_SEED)
-        return Prompt(self.request.prompts[self.index], sampling, self.request.emit is not None)
+        # A handler's own kind of string may not be known where the model is.
+        return Prompt(str.__str__(self.request.prompts[self.index]), sampling, self.request.emit is not None)
 
 
 class _Readers:

@@ -75,9 +75,11 @@ class Service:
         # Plain values: a signal handler may come while a lock of the main thread is held.
         self._stopping = False
         self._hurry = False
+        self._signals = 0
         self._backend = backend or (lambda: open_backend(config.backend))
         metrics = Metrics()
-        limits = Limits(config.server.queue_size, config.server.max_items, config.server.hang_s)
+        server = config.server
+        limits = Limits(server.queue_size, server.max_items, server.hang_s, server.load_timeout_s)
         # Both are made in the model's thread: starting a process takes a while.
         self._engine = Engine(lambda: handler(config, self._backend()), metrics, limits, _batching(config))
         journal = Journal(config.server.metrics_list_size)
@@ -123,13 +125,18 @@ class Service:
             # Not the loop's handlers: those end with the loop, and a second SIGTERM
             # on the way out would make the status 143 after all.
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self.stop())
+                signal.signal(number, lambda *_: self._signalled())
         return asyncio.run(self._serve())
 
     def stop(self) -> None:
-        """Begin to drain; a second time, do not wait. From any thread."""
-        self._hurry = self._stopping
+        """Begin to drain. From any thread, and from a signal's handler."""
         self._stopping = True
+
+    def _signalled(self) -> None:
+        # A second signal does not wait; one after `/api/shutdown` is the first.
+        self._hurry = self._signals > 0
+        self._signals += 1
+        self.stop()
 
     def end(self, timeout: float = 0.25) -> bool:
         """End the threads after `run`; False where a call still holds the model's."""

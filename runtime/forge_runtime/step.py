@@ -25,7 +25,7 @@ class StepClock:
         started = time.perf_counter()
         try:
             return call()
-        except RequestError:
+        except (RequestError, StepError):
             raise
         except BaseException as error:
             raise StepError(step, error) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeVar
@@ -167,10 +166,8 @@ class Table:
                 found = self._checked(name, from_text(text), check, default, shown=text)
         return found
 
-    def _variable(self, key: str) -> str | None:
-        if not self._place:
-            return None
-        name = f"FORGE_{self._place}_{key}".replace(".", "_").upper()
+    def _variable(self, key: str) -> str:
+        name = "_".join(filter(None, ("FORGE", self._place, key))).replace(".", "_").upper()
         self.variables.add(name)
         return name
 
@@ -221,11 +218,8 @@ def _integer_from_text(text: str) -> object:
 
 
 def _number_from_text(text: str) -> object:
-    try:
-        value = float(text)
-    except ValueError:
-        return text
-    return value if math.isfinite(value) else text
+    # Not all that `float` takes: it knows `nan`, and `1_0`.
+    return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text.strip()) else text
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The one thread that touches the model, and the bounded queue before it.
+"""A thread that does one thing at a time, and the bounded queue before it: the model's, and the hooks'.
 
 Jobs are run in the order in which they came; one that may share a run takes others along that would
 otherwise wait. A thread cannot be killed, so a run that nobody waits for any more goes on to its end, or
@@ -29,15 +29,17 @@ class Batching:
     items: int = 1
     """Of all jobs in one run; a job with more runs alone."""
     wait_s: float = 0.0
-    """For others to come, counted from when the first was queued."""
+    """For others to come, counted from when the first was queued. Who came alone last time does not wait again."""
 
 
 class Job:
     """One piece of work for the model's thread."""
 
-    def __init__(self, run: Callable[[Sequence[Job]], None], *, lane: Hashable = None, items: int = 1) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[Job]], Sequence[Job] | None], *, lane: Hashable = None, items: int = 1
+    ) -> None:
         self.run = run
-        """Takes all jobs of a batch, this one first, and settles their futures."""
+        """Takes all jobs of a batch, this one first; settles their futures, or returns those that are to run again."""
         self.lane = lane
         """Jobs with equal lanes may share a run; None runs alone."""
         self.items = items
@@ -54,20 +56,30 @@ class Job:
         self._cancelled.set()
         self.future.cancel()
 
+    def begin(self) -> bool:
+        """Mark it as running, perhaps again; return whether anybody waits."""
+        if self.future.running():
+            return True
+        return self.future.set_running_or_notify_cancel()
+
 
 class Worker:
     """Runs jobs, at most one batch of them at a time."""
 
-    def __init__(self, size: int, batching: Batching = Batching()) -> None:
+    def __init__(self, size: int, batching: Batching | None = None, *, name: str = "model") -> None:
         self._size = size
-        self._batching = batching
+        self._batching = batching or Batching()
+        self._urgent: deque[Job] = deque()
         self._waiting: deque[Job] = deque()
         self._idle: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._batches = 0
+        self._in_company = True
+        self.running: Sequence[Job] = ()
+        """What runs now."""
         # A daemon: a call that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._prepare: Callable[[], bool] = lambda: True
 
     def __len__(self) -> int:
@@ -100,9 +112,9 @@ class Worker:
             self._changed.notify()
 
     def interpose(self, job: Job) -> None:
-        """Put a job before all that wait, full or not."""
+        """Put a job before all that wait, full or not; before a batch, too, that is not full yet."""
         with self._changed:
-            self._waiting.appendleft(job)
+            self._urgent.append(job)
             self._changed.notify()
 
     def wait_closed(self, timeout: float) -> bool:
@@ -115,7 +127,7 @@ class Worker:
         job.cancel()
         with self._changed:
             for queue in (self._waiting, self._idle):
-                if job in queue:
+                if job in queue:  # else it runs, or is about to
                     queue.remove(job)
 
     def stop(self, timeout: float) -> bool:
@@ -131,7 +143,7 @@ class Worker:
         if not self._prepare():
             return
         while batch := self._next():
-            live = [job for job in batch if job.future.set_running_or_notify_cancel()]
+            live = [job for job in batch if job.begin()]
             if live:
                 self._finish(live)
             # Else the last answers would be held until the next request.
@@ -139,25 +151,39 @@ class Worker:
 
     def _finish(self, batch: Sequence[Job]) -> None:
         error: BaseException = RuntimeError("The run settled nothing")
+        again: Sequence[Job] = ()
+        self.running = batch
         try:
-            batch[0].run(batch)
+            again = batch[0].run(batch) or ()
         except BaseException as raised:
             error = raised
+        finally:
+            self.running = ()
+        with self._changed:
+            self._waiting.extendleft(reversed(again))
         for job in batch:
-            if not job.future.done():
+            if not job.future.done() and job not in again:
                 job.future.set_exception(error)
 
     def _next(self) -> list[Job]:
         """Wait for work; nothing when the worker has ended."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._idle or self._closed)
-            if not self._waiting:
-                return [] if self._closed or not self._idle else [self._idle.popleft()]
-            self._batches += 1
-            batch = [self._waiting.popleft()]
-            if batch[0].lane is not None:
-                self._fill(batch)
-            return batch
+            while True:
+                self._changed.wait_for(lambda: self._urgent or self._waiting or self._idle or self._closed)
+                for queue in (self._urgent, self._waiting):
+                    if queue:
+                        batch = [queue.popleft()]
+                        break
+                else:
+                    return [] if self._closed or not self._idle else [self._idle.popleft()]
+                if queue is self._waiting and batch[0].lane is not None:
+                    self._fill(batch)
+                    self._in_company = len(batch) > 1
+                    if self._urgent:
+                        self._waiting.extendleft(reversed(batch))
+                        continue
+                self._batches += queue is self._waiting
+                return batch
 
     def _fill(self, batch: list[Job]) -> None:
         """Add what fits, and wait for more while there is time."""
@@ -169,7 +195,9 @@ class Worker:
                     self._waiting.remove(job)
                     batch.append(job)
                     room -= job.items
+            if len(batch) == 1 and not self._in_company:
+                return
             left = end - time.perf_counter()
-            if room <= 0 or left <= 0 or self._closed or batch[0].is_cancelled():
+            if room <= 0 or left <= 0 or self._urgent or self._closed or batch[0].is_cancelled():
                 return
             self._changed.wait(left)

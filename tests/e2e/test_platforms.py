@@ -111,7 +111,7 @@ def test_openais_client_completes(openai_client: openai.OpenAI, llama: Service) 
 
 def test_openais_client_chats_and_streams(openai_client: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "the build"}]
-    asked: dict[str, Any] = {"model": "tiny_gpt2", "messages": messages, "max_tokens": 24, "temperature": 0}
+    asked: dict[str, Any] = {"model": "tiny_gpt2", "messages": messages, "max_tokens": 96, "temperature": 0}
 
     whole = openai_client.chat.completions.create(**asked)
     chunks = list(openai_client.chat.completions.create(**asked, stream=True))

@@ -7,6 +7,8 @@ import http.client
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,6 +57,12 @@ class FakeBackend:
         text = prompt.text
         if text.startswith("!raise"):
             raise {"!raise": ValueError, "!raise stop": StopIteration, "!raise exit": SystemExit}[text]("on purpose")
+        if text == "!orphan":
+            subprocess.Popen(["sleep", "30"])
+            os.abort()
+        if text in ("!deep", "!long"):
+            sys.stdout.write("[" * 200_000 + "\n" if text == "!deep" else "x" * 10**7)
+            sys.stdout.flush()
         if text == "!cuda":
             raise RuntimeError("CUDA error: device-side assert triggered")
         if text == "!long":

@@ -107,9 +107,7 @@ def test_a_key_given_twice_is_refused(client: Client) -> None:
         ("GET", "/%ff/../x", 404),
     ],
 )
-def test_a_wrong_path_or_method_has_an_error_body(
-    client: Client, method: str, path: str, status: int
-) -> None:
+def test_a_wrong_path_or_method_has_an_error_body(client: Client, method: str, path: str, status: int) -> None:
     reply = client.send(method, path)
 
     assert (reply.status, reply.error["type"]) == (status, "invalid_request_error")

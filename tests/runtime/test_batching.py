@@ -63,6 +63,15 @@ def test_a_batch_that_does_not_fill_up_waits_no_longer_than_it_may(backend: Fake
         assert 0.05 <= time.monotonic() - started < 1
 
 
+def test_who_comes_alone_does_not_wait_again(backend: FakeBackend) -> None:
+    with serving(backend, config(wait_ms=2000)) as client:
+        client.infer("first")
+        started = time.monotonic()
+        client.infer("second")
+
+        assert time.monotonic() - started < 1.5
+
+
 def test_latency_mode_runs_one_request_at_a_time(backend: FakeBackend, pool: ThreadPoolExecutor) -> None:
     with serving(backend, config(mode="latency")) as client:  # type: ignore[arg-type]
         before = len(backend.batches)

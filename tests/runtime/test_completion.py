@@ -106,17 +106,20 @@ def test_a_stream_that_fails_before_its_first_text_has_a_status(api: openai.Open
         list(api.completions.create(model=MODEL, prompt="!raise", stream=True))
 
 
-def test_streams_of_one_batch_get_their_own_texts(api: openai.OpenAI, backend: FakeBackend) -> None:
-    def read(prompt: str) -> str:
-        return "".join(
-            chunk.choices[0].text for chunk in api.completions.create(model=MODEL, prompt=prompt, stream=True)
-        )
+def test_streams_of_one_batch_get_their_own_texts() -> None:
+    backend = FakeBackend()
+    params = Params(batch_size=4, batch_wait_ms=5000, max_length=128)
+    with serving(backend, make_config(params=params)) as client, connect(client) as api:
 
-    with ThreadPoolExecutor(4) as pool:
-        texts = list(pool.map(read, ["a b", "c d", "e f", "g h"]))
+        def read(prompt: str) -> str:
+            stream = api.completions.create(model=MODEL, prompt=prompt, stream=True)
+            return "".join(chunk.choices[0].text for chunk in stream)
 
-    assert texts == ["A B", "C D", "E F", "G H"]
-    assert len(backend.batches[-1]) > 1
+        with ThreadPoolExecutor(4) as pool:
+            texts = list(pool.map(read, ["a b", "c d", "e f", "g h"]))
+
+        assert texts == ["A B", "C D", "E F", "G H"]
+        assert len(backend.batches[-1]) == 4
 
 
 def open_stream(client: Client, prompt: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:

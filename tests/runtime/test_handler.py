@@ -28,9 +28,7 @@ def write(folder: Path, text: str) -> ServerConfig:
 
 
 def test_a_handler_is_imported(tmp_path: Path) -> None:
-    server = write(
-        tmp_path, "from forge_runtime import BaseServer\nclass Handler(BaseServer): pass\n"
-    )
+    server = write(tmp_path, "from forge_runtime import BaseServer\nclass Handler(BaseServer): pass\n")
 
     assert load_handler(server).__name__ == "Handler"
 

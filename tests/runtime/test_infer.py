@@ -98,9 +98,7 @@ def test_gen_reaches_the_backend(client: Client, backend: FakeBackend) -> None:
     assert {name: getattr(sampling, name) for name in gen} == gen
 
 
-def test_each_prompt_of_a_seeded_request_has_a_seed_of_its_own(
-    client: Client, backend: FakeBackend
-) -> None:
+def test_each_prompt_of_a_seeded_request_has_a_seed_of_its_own(client: Client, backend: FakeBackend) -> None:
     client.infer("a", "b", "c", gen={"seed": 7})
 
     assert [sampling.seed for sampling in backend.samplings[-3:]] == [7, 8, 9]

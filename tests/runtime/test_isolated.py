@@ -218,7 +218,7 @@ def test_a_call_that_hangs_is_ended_with_its_process(caplog: pytest.LogCaptureFi
 
 
 def test_a_call_that_somebody_waits_for_is_not_ended() -> None:
-    with serving(IsolatedText(MODULE), make_config(server={"deadline_s": 0.3, "hang_s": 0.01})) as client:
+    with serving(IsolatedText(MODULE), make_config(server={"deadline_s": 1.0, "hang_s": 0.7})) as client:
         client.infer("!wait")
 
         assert client.infer("one").status == 200
@@ -228,7 +228,7 @@ def test_a_call_that_somebody_waits_for_is_not_ended() -> None:
 def client_backend(client: Client) -> IsolatedText:
     """Reach for the backend of a server that runs in this process."""
     assert client.service is not None
-    server = client.service._engine._server
+    server = client.service._engine._supervisor.server
     assert server is not None
     backend = server.backend
     assert isinstance(backend, IsolatedText)

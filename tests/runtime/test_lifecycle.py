@@ -219,9 +219,7 @@ def write(folder: Path, model: str, rest: Mapping[str, object]) -> None:
     (folder / "config.json").write_text(json.dumps({**base, **rest}))
     handler = folder / "handler.py"
     if not handler.exists():
-        handler.write_text(
-            "from forge_runtime import BaseServer\nclass Handler(BaseServer): pass\n"
-        )
+        handler.write_text("from forge_runtime import BaseServer\nclass Handler(BaseServer): pass\n")
 
 
 def read_until(process: subprocess.Popen[str], message: str) -> dict[str, object]:
@@ -275,9 +273,7 @@ def test_a_failed_load_is_logged_and_ends_with_status_1(start: Start) -> None:
     ],
     ids=["key", "backend", "handler"],
 )
-def test_a_wrong_start_says_so_on_one_line_with_status_2(
-    start: Start, rest: dict[str, object], reason: str
-) -> None:
+def test_a_wrong_start_says_so_on_one_line_with_status_2(start: Start, rest: dict[str, object], reason: str) -> None:
     _, log = (process := start(fake=False, **rest)).communicate(timeout=10)
 
     assert process.returncode == 2

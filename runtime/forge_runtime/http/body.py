@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from forge_runtime.config import ServerConfig
 from forge_runtime.error import RequestError
+from forge_runtime.http.refusal import client_left
 
 __all__ = ["BodyReader"]
 
+SMALL = 64 * 1024
 TOGETHER = 16
 """Times the limit: what all bodies that are being read may hold."""
 
@@ -22,6 +24,13 @@ class BodyReader:
         self._limits = limits
         self._held = 0
 
+    async def read_small(self, request: Request) -> bytes:
+        """Return a body that is parsed here and now, with nobody else served meanwhile: it must be small."""
+        body = await self.read(request)
+        if len(body) > SMALL:
+            raise RequestError(f"The body is larger than {SMALL} bytes", status=413, code="body_too_large")
+        return body
+
     async def read(self, request: Request) -> bytes:
         """Return the whole body, or raise RequestError: 408, 413, 415, 429."""
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -31,6 +40,8 @@ class BodyReader:
         self._check_length(request)
         try:
             return await asyncio.wait_for(self._collect(request), self._limits.body_timeout_s)
+        except ClientDisconnect:
+            raise client_left() from None
         except asyncio.TimeoutError:
             message = f"The body did not come within {self._limits.body_timeout_s:g} s"
             headers = (("connection", "close"),)
@@ -39,7 +50,7 @@ class BodyReader:
     def _check_length(self, request: Request) -> None:
         length = int(request.headers.get("content-length", "0"))  # h11 has refused what is no number
         if length > self._limits.body_limit:
-            raise self._too_large()
+            raise _too_large(self._limits.body_limit)
 
     async def _collect(self, request: Request) -> bytes:
         body = bytearray()
@@ -48,7 +59,7 @@ class BodyReader:
                 body += chunk
                 self._held += len(chunk)
                 if len(body) > self._limits.body_limit:
-                    raise self._too_large()
+                    raise _too_large(self._limits.body_limit)
                 if self._held > TOGETHER * self._limits.body_limit:
                     headers = (("retry-after", "1"), ("connection", "close"))
                     message = "Too many large bodies at a time"
@@ -57,7 +68,8 @@ class BodyReader:
         finally:
             self._held -= len(body)
 
-    def _too_large(self) -> RequestError:
-        # The connection throws away what still comes, for a while, so that the client hears the answer.
-        message = f"The body is larger than {self._limits.body_limit} bytes"
-        return RequestError(message, status=413, code="body_too_large", headers=(("connection", "close"),))
+
+def _too_large(limit: int) -> RequestError:
+    # The connection throws away what still comes, for a while, so that the client hears the answer.
+    message = f"The body is larger than {limit} bytes"
+    return RequestError(message, status=413, code="body_too_large", headers=(("connection", "close"),))

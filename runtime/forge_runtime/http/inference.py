@@ -64,7 +64,9 @@ class InferenceEndpoints:
 
     async def _ready(self, request: Request) -> Response:
         ready = self._engine.state is State.READY
-        return JSONResponse({"ready": ready}, 200 if ready else 503)
+        return (
+            JSONResponse({"ready": ready}, 200) if ready else JSONResponse({"ready": ready}, 503, {"retry-after": "5"})
+        )
 
     async def _model_ready(self, request: Request) -> Response:
         self._check(request)

@@ -54,7 +54,7 @@ class LegacyEndpoints:
         """Nothing here depends on the model."""
 
     async def _metrics(self, request: Request) -> Response:
-        table = _object(await self._bodies.read(request))
+        table = _object(await self._bodies.read_small(request))
         everything = _truth(table, "all")
         count = table.integer("number", None, 1, MAX_COUNT)
         if not table.faults and not everything and count is None:
@@ -66,14 +66,14 @@ class LegacyEndpoints:
 
     async def _logs(self, request: Request) -> Response:
         check_token(request, self._config.server.admin_token)
-        table = _object(await self._bodies.read(request))
+        table = _object(await self._bodies.read_small(request))
         count = table.integer("lines", self._tail.size, 1, self._tail.size)
         _close(table)
         return PlainTextResponse("".join(f"{line}\n" for line in self._tail.last(count)))
 
     async def _shutdown(self, request: Request) -> Response:
         check_token(request, self._config.server.admin_token)
-        _close(_object(await self._bodies.read(request)))
+        _close(_object(await self._bodies.read_small(request)))
         self._stop()
         return JSONResponse({"status": "draining"})
 

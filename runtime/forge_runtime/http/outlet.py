@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Callable
 
 from forge_runtime.http.limit import ConnectionLimits
@@ -70,7 +71,10 @@ class Outlet(asyncio.Transport):
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once, and reset: else the kernel keeps what is unsent, for a client that never takes it."""
+        with contextlib.suppress(OSError, AttributeError):
+            linger = struct.pack("ii", 1, 0)
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._transport.abort()
 
     def stop(self) -> None:
@@ -107,7 +111,7 @@ class Outlet(asyncio.Transport):
         if sent - self._mark[0] >= self._quota:
             self._mark = (sent, now)
         elif now - self._mark[1] >= self._timeout_s:
-            self._transport.abort()
+            self.abort()
             return
         self._timer = self._loop.call_later(self._timeout_s / CHECKS, self._check)
 

@@ -76,7 +76,7 @@ class PowerEndpoints:
             return JSONResponse({"watts": self._watts(), "reason": reason, "measuring": self._busy})
         if self._config.server.admin_token:
             check_token(request, self._config.server.admin_token)
-        settings = parse_settings(_value(await self._bodies.read(request)), PowerSettings())
+        settings = parse_settings(_value(await self._bodies.read_small(request)), PowerSettings())
         self._engine.admit()
         if self._busy:
             raise RequestError("Power is being measured already", status=409, code="busy")

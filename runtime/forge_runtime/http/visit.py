@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from forge_runtime import log
 from forge_runtime.config import ServerConfig
@@ -16,13 +16,13 @@ from forge_runtime.error import RequestError, StepError
 from forge_runtime.exchange import Exchange
 from forge_runtime.http.body import BodyReader
 from forge_runtime.http.observer import REQUEST_ID
+from forge_runtime.http.refusal import client_left
 from forge_runtime.record import Record, Sink
 
 __all__ = ["Visit", "Visits"]
 
 logger = logging.getLogger(__name__)
 
-CLIENT_LEFT = 499
 TIMEOUT_HEADER = "x-request-timeout"
 
 Result = TypeVar("Result")
@@ -107,6 +107,9 @@ class Visit:
     async def wait(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Return what comes of `work`, which is cancelled at the deadline and when the client leaves."""
         assert self._gone is not None  # the body is read first
+        if self._aborted:
+            work.close()
+            self.check()
         task: asyncio.Task[Result] = asyncio.ensure_future(work)
         self._task = task
         try:
@@ -178,7 +181,7 @@ class Visit:
         if self._aborted:
             return RequestError("The server is shutting down", status=503, code="draining")
         if self._gone is not None and self._gone.done():
-            return _client_left()
+            return client_left()
         return _deadline(self._deadline_s) if asyncio.get_running_loop().time() >= self._deadline else None
 
     def _asked_deadline(self) -> float:
@@ -196,8 +199,6 @@ class Visit:
     def _refusal(self, error: BaseException) -> RequestError:
         if isinstance(error, RequestError):
             return error
-        if isinstance(error, ClientDisconnect):
-            return _client_left()
         message = f"Step `{error.step}`" if isinstance(error, StepError) else "The server"
         log.event(logger, logging.ERROR, str(error) or repr(error), {"request_id": self.id}, error=error)
         text = f"{message} failed; the log has the reason under request `{self.id}`"
@@ -206,7 +207,3 @@ class Visit:
 
 def _deadline(seconds: float) -> RequestError:
     return RequestError(f"No answer within {seconds:g} s", status=504, code="deadline_exceeded")
-
-
-def _client_left() -> RequestError:
-    return RequestError("The client has left", status=CLIENT_LEFT, code="client_left")

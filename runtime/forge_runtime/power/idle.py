@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 from forge_runtime.engine import Engine, State
-from forge_runtime.worker import QueueFullError
+from forge_runtime.worker import Job, QueueFullError
 
 __all__ = ["IdleBench"]
 
@@ -43,9 +42,10 @@ class IdleBench:
                     lambda busy: method.infer([method.bind(method.preprocess(decoded), busy, None)]), stopped
                 )
             if phase == "preprocess":
-                return _wait(self._engine.submit_hook(lambda: method.preprocess(decoded)), stopped)
-            return _wait(self._engine.submit_hook(lambda: method.encode(method.postprocess(decoded, results))), stopped)
-        except (QueueFullError, RuntimeError):
+                return self._wait(self._engine.submit_hook(lambda: method.preprocess(decoded)), stopped)
+            job = self._engine.submit_hook(lambda: method.encode(method.postprocess(decoded, results)))
+            return self._wait(job, stopped)
+        except QueueFullError:
             return False  # the server ends
 
     def work_count(self) -> int:
@@ -61,19 +61,14 @@ class IdleBench:
         return None if self._engine.sample is not None else "No request was served yet; send one to `/api/infer` first"
 
     def _infer(self, call: Callable[[Callable[[], bool]], Any], stopped: Callable[[], bool]) -> bool:
-        job = self._engine.when_idle(lambda busy: call(lambda: busy() or stopped()))
-        done = _wait(job.future, stopped)
-        if not done:
-            self._engine.withdraw(job)
-        return done
+        return self._wait(self._engine.submit_idle(lambda busy: call(lambda: busy() or stopped())), stopped)
 
-
-def _wait(future: Future[Any], stopped: Callable[[], bool]) -> bool:
-    while not stopped():
-        try:
-            future.result(POLL_S)
-        except concurrent.futures.TimeoutError:
-            continue
-        return True
-    future.cancel()
-    return False
+    def _wait(self, job: Job, stopped: Callable[[], bool]) -> bool:
+        while not stopped():
+            try:
+                job.future.result(POLL_S)
+            except concurrent.futures.TimeoutError:
+                continue
+            return True
+        self._engine.withdraw(job)
+        return False
