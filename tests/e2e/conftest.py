@@ -124,7 +124,7 @@ def copy_workspace(folder: Path, *, whole: bool = False) -> None:
     """
     folder.mkdir(parents=True)
     shutil.copy(REPOSITORY / "WORKSPACE.toml", folder)
-    left_out = shutil.ignore_patterns("__pycache__", *([] if whole else ["tiny_vision"]))
+    left_out = shutil.ignore_patterns("__pycache__", *([] if whole else ["gpt2", "tiny_vision"]))
     shutil.copytree(REPOSITORY / "targets", folder / "targets", ignore=left_out)
     if not whole:
         declarations = folder / "targets/tiny_gpt2/BUILD.toml"
