@@ -131,6 +131,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         "TMPDIR": "/tmp",
         # torch looks for a folder to write to when it is imported, and must not fail where there is none.
         "TORCHINDUCTOR_CACHE_DIR": "/tmp",
+        **dict(toolchain.environ),
         **attrs.env,
     }
     return AppInfo(

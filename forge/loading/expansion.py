@@ -99,7 +99,7 @@ class Expansion:
             locks=self._locks.read(declaration.file, requests),
             folder=str(declaration.file.folder),
             place=declaration.place(),
-            tags=declaration.tags,
+            tags=declaration.tags(platform),
             generator=declaration.label if platform is not None else None,
             description=str(declaration.table.get("description", "")),
             declared={"rule": rule.name, **table},

@@ -38,11 +38,19 @@ class Declaration:
         """The rule's part of the table."""
         return {key: value for key, value in self.table.items() if key not in RESERVED}
 
-    @property
-    def tags(self) -> frozenset[str]:
-        """Its tags; none where they are no list, which is a fault of the package."""
-        tags = self.table.get("tags", [])
+    def tags(self, platform: Platform | None) -> frozenset[str]:
+        """Its tags on a platform; none where they are no list, which is a fault of the package."""
+        tables = [table for _, table in self.tagged(platform) if isinstance(table, dict) and "tags" in table]
+        tags = tables[0]["tags"] if tables else []
         return frozenset(map(str, tags)) if isinstance(tags, list) else frozenset()
+
+    def tagged(self, platform: Platform | None) -> list[tuple[tuple[str, ...], Any]]:
+        """List the tables that may give tags, with their keys: overrides, the most specific first, then its own."""
+        override = self.table.get("override", {})
+        if not isinstance(override, dict):
+            override = {}
+        names = [key for key in (_specific(platform) if platform else override) if key in override]
+        return [*((("override", key), override[key]) for key in names), ((), self.table)]
 
     def place(self, *keys: str) -> str:
         """Name `file:line` of one of its keys."""
@@ -143,6 +151,8 @@ def overridden(declaration: Declaration, platform: Platform, fields: Iterable[st
     override = declaration.table.get("override", {})
     for key in reversed(_specific(platform)):
         for name, value in override.get(key, {}).items():
+            if name == "tags":
+                continue  # the loader's, see Declaration.tags
             name, value = (name, value) if name in known or "params" not in known else ("params", {name: value})
             present = result.get(name)
             if isinstance(value, dict) and isinstance(present, dict):
@@ -194,9 +204,11 @@ def _specific(platform: Platform | None) -> tuple[str, ...]:
 def _reserved_faults(declaration: Declaration) -> list[Fault]:
     """Check the keys that every table may have, but for `platforms` and `override`, which expansion checks."""
     table, faults = declaration.table, []
-    tags = table.get("tags", [])
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        faults.append(Fault(f"`tags` of `{declaration.label}` must be a list of texts", declaration.place("tags")))
+    for keys, each in declaration.tagged(None):
+        tags = each.get("tags", []) if isinstance(each, dict) else []
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            place = declaration.place(*keys, "tags")
+            faults.append(Fault(f"`tags` of `{declaration.label}` must be a list of texts", place))
     faults += [
         Fault(f"`{key}` of `{declaration.label}` must be text", declaration.place(key))
         for key in ("name", "description")

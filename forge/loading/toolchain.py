@@ -46,6 +46,8 @@ class _Backend(_Strict):
 class _Device(_Strict):
     arch: Literal["amd64", "arm64"]
     accelerator: str = "none"
+    env: dict[str, str] = Field(default_factory=dict)
+    """Variables of every service there, below the service's own."""
 
 
 class _Platform(_Strict):
@@ -141,7 +143,8 @@ def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]
         environment = Label(PACKAGE, key)
         found.platforms[key] = platform
         backend = backends.get(model.backend)
-        found.toolchains[key] = Toolchain(platform, base, environment, backend, file.name)
+        environ = tuple(sorted(device.env.items()))
+        found.toolchains[key] = Toolchain(platform, base, environment, backend, environ, file.name)
         _claim(found.tables, key, file, "Environment")
         found.tables[key] = (_environment_table(key, model, base, built), file)
 

@@ -170,6 +170,29 @@ def test_the_most_specific_override_of_an_attribute_wins(package: FakeWorkspace,
 
 
 @pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("cpu.tags = ['manual']", {"manual"}),
+        ("gpu.tags = ['manual']", {"slow"}),
+        ("cpu_llm_trf.tags = []\ncpu.tags = ['manual']", set()),
+        ("trf.tags = ['exclusive']\ncpu.tags = ['manual']", {"exclusive"}),
+    ],
+)
+def test_an_override_may_replace_the_tags(package: FakeWorkspace, override: str, expected: set[str]) -> None:
+    package.build(OVERRIDES.replace("[server.params]", "tags = ['slow']\n[server.params]").replace("{}", override))
+    target = package.target("//pkg:server@cpu_llm_trf")
+
+    assert expected == target.tags
+    assert "tags" not in params(package, "//pkg:server@cpu_llm_trf")
+
+
+def test_tags_of_an_override_are_checked_as_any(package: FakeWorkspace) -> None:
+    package.build(OVERRIDES.replace("{}", "cpu.tags = 'manual'"))
+
+    assert "`tags` of `//pkg:server` must be a list of texts" in package.error("//pkg:server")
+
+
+@pytest.mark.parametrize(
     ("override", "fault"),
     [
         (
