@@ -9,6 +9,7 @@ from forge.api import (
     Attributes,
     Context,
     EnvironmentInfo,
+    Field,
     LockRequest,
     Material,
     Platform,
@@ -31,6 +32,10 @@ class Attrs(Attributes):
     """Packages to cut from what comes along: those that only maintainer scripts need."""
     wheels: tuple[str, ...] = ()
     """Python requirements."""
+    exclude_wheels: tuple[str, ...] = ()
+    """Python packages to leave out though something requires them: a base has them, or nothing here runs them."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Python packages that come from a source of their own, by its id, and from nowhere else."""
     built: tuple[TargetLabel, ...] = ()
     """Wheels that are built from source, `wheel` targets."""
     python: str = "3.11"
@@ -47,10 +52,20 @@ def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[Loc
     if attrs.debs:
         lock = f"{name}.{platform.arch}.deb"
         requests.append(LockRequest(lock, "deb", platform.arch, attrs.debs, attrs.exclude))
-    if attrs.wheels:
+    if attrs.wheels or attrs.sources:
         # A platform's own environment has its name; another one of the same platform needs a lock of its own.
         lock = f"{name}.python" if name == platform.name else f"{name}.{platform.name}.python"
-        requests.append(LockRequest(lock, "python", platform.arch, attrs.wheels, python=attrs.python))
+        requests.append(
+            LockRequest(
+                lock,
+                "python",
+                platform.arch,
+                attrs.wheels,
+                attrs.exclude_wheels,
+                python=attrs.python,
+                sources=tuple(sorted(attrs.sources.items())),
+            )
+        )
     return tuple(requests)
 
 

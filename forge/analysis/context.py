@@ -111,13 +111,20 @@ class Context:
         return tuple(found)
 
     def lock(self, request: LockRequest) -> Lock:
-        """Take a lock; Unavailable when it is not there or was made for something else."""
+        """Take a lock; Unavailable when it is not there, was made for something else or lacks a material."""
         found, file = self.target.locks.get(request.name), request.file.rpartition("/")[2]
-        hint = f"Run `forge lock {self.target.generator or self.label}`"
+        command = f"`forge lock {self.target.generator or self.label}`"
         if found is None:
-            raise Unavailable(f"`{self.label}` is not locked: no `{file}`", place=self.place, hint=hint)
-        if (found.kind, found.arch, found.requested) != (request.kind, request.arch, request.requested):
-            raise Unavailable(f"The lock `{file}` of `{self.label}` is stale", place=self.place, hint=hint)
+            raise Unavailable(f"`{self.label}` is not locked: no `{file}`", place=self.place, hint=f"Run {command}")
+        if not request.is_answered_by(found):
+            raise Unavailable(f"The lock `{file}` of `{self.label}` is stale", place=self.place, hint=f"Run {command}")
+        if found.missing:
+            what, ids = ", ".join(map(str, found.missing)), sorted({each.source for each in found.missing})
+            settings = ", ".join(f'`"{each}" = "https://…"`' for each in ids)
+            hint = (
+                f"Run {command} where that can be reached; {settings} in `[sources]` of WORKSPACE.toml says where it is"
+            )
+            raise Unavailable(f"The lock `{file}` of `{self.label}` lacks {what}", place=self.place, hint=hint)
         return found
 
     def below(self, source: Source) -> str:

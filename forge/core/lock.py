@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -42,6 +42,21 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingMaterial:
+    """One package that was asked for and could not be had where the lock was made."""
+
+    name: str
+    """Package name, normalised."""
+    requirement: str
+    """What was asked for: `torch==2.8.0`."""
+    source: str
+    """The source id that it must come from."""
+
+    def __str__(self) -> str:
+        return f"`{self.requirement}` of source `{self.source}`"
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """The files that `requested` was resolved to, for one architecture."""
 
@@ -56,6 +71,8 @@ class Lock:
     """Of a model: `OWNER/NAME`, where its source has repositories."""
     revision: str = ""
     """Of a model: the commit."""
+    missing: tuple[MissingMaterial, ...] = ()
+    """Of Python packages: those whose sources had no answer, sorted by name; nothing is built from such a lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,8 @@ class LockRequest:
     """Version of the interpreter that the wheels are for: `3.11`."""
     model: ModelRequest | None = None
     """What a lock of a model is for."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """Python packages and the ids of the sources that they come from, and from nowhere else."""
 
     @property
     def file(self) -> str:
@@ -85,7 +104,19 @@ class LockRequest:
         """What the lock's own `requested` must be, or it is stale."""
         if self.model is not None:
             return self.model.requested
-        return tuple(sorted([*self.requirements, *(f"-{name}" for name in self.exclude)]))
+        return requested(self.requirements, self.exclude, self.sources)
+
+    def is_answered_by(self, lock: Lock | None) -> bool:
+        """Say whether `lock` was made for this; one that was not is stale."""
+        return lock is not None and (lock.kind, lock.arch, lock.requested) == (self.kind, self.arch, self.requested)
+
+
+def requested(
+    requirements: Iterable[str], exclude: Iterable[str] = (), sources: Iterable[tuple[str, str]] = ()
+) -> tuple[str, ...]:
+    """Spell a request as its lock keeps it: `numpy`, `-torchvision`, `torch from pytorch-cpu`."""
+    pinned = (f"{name} from {source}" for name, source in sources)
+    return tuple(sorted({*requirements, *(f"-{name}" for name in exclude), *pinned}))
 
 
 class LockError(ValueError):
@@ -99,16 +130,18 @@ def parse(table: Mapping[str, object]) -> Lock:
     kind = table.get("kind")
     if kind not in ("deb", "python", "sdist", "model"):
         raise LockError(f"Unknown kind of lock `{kind}`")
-    requested = table.get("requested", [])
-    packages = table.get("file" if kind == "model" else "package", [])
-    if not isinstance(requested, list) or not all(isinstance(each, str) for each in requested):
+    wanted = table.get("requested", [])
+    packages = _tables(table, "file" if kind == "model" else "package")
+    if not isinstance(wanted, list) or not all(isinstance(each, str) for each in wanted):
         raise LockError("`requested` must be a list of texts")
-    if not isinstance(packages, list) or not all(isinstance(each, dict) for each in packages):
-        raise LockError(f"`{'file' if kind == 'model' else 'package'}` must be a list of tables")
     if kind == "model":
-        return _model(table, tuple(requested), packages)
+        return _model(table, tuple(wanted), packages)
     materials = tuple(_material(entry) for entry in packages)
-    return Lock(kind, _text(table, "arch"), tuple(requested), materials)
+    missing = tuple(
+        MissingMaterial(_text(each, "name"), _text(each, "requirement"), _text(each, "source"))
+        for each in _tables(table, "missing")
+    )
+    return Lock(kind, _text(table, "arch"), tuple(wanted), materials, missing=missing)
 
 
 def render(lock: Lock) -> str:
@@ -129,6 +162,9 @@ def render(lock: Lock) -> str:
             entry = {"path": material.file, **{key: entry[key] for key in ("sha256", "size")}}
         lines += ["", "[[file]]" if is_model else "[[package]]"]
         lines += [f"{key} = {_quoted(value)}" for key, value in entry.items() if value != ""]
+    for absent in sorted(lock.missing, key=lambda each: (each.name, each.requirement)):
+        entry = {"name": absent.name, "requirement": absent.requirement, "source": absent.source}
+        lines += ["", "[[missing]]", *(f"{key} = {_quoted(value)}" for key, value in entry.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -148,6 +184,13 @@ def _table(material: Material) -> dict[str, str | int]:
         "suite": material.suite,
         "path": material.path,
     }
+
+
+def _tables(table: Mapping[str, object], key: str) -> Sequence[Mapping[str, object]]:
+    entries = table.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+        raise LockError(f"`{key}` must be a list of tables")
+    return entries
 
 
 def _model(table: Mapping[str, object], requested: tuple[str, ...], entries: Sequence[Mapping[str, object]]) -> Lock:

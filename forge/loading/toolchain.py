@@ -54,6 +54,8 @@ class _Platform(_Strict):
     base: str
     backend: str = ""
     requirements: tuple[str, ...] = ()
+    exclude_wheels: tuple[str, ...] = ()
+    sources: dict[str, str] = Field(default_factory=dict)
     built: tuple[str, ...] = ()
     """`wheel` targets, where no index has a wheel."""
     python: str = "3.11"
@@ -154,6 +156,8 @@ def _environment_table(name: str, model: _Platform, base: Label, built: tuple[La
         "rule": "environment",
         "base": str(base),
         "wheels": list(model.requirements),
+        "exclude_wheels": list(model.exclude_wheels),
+        "sources": model.sources,
         "built": [str(each) for each in built],
         "python": model.python,
         "platforms": [name],

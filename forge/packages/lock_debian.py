@@ -9,13 +9,14 @@ from typing import Literal
 from urllib.parse import unquote
 
 from forge.core.errors import MaterialError
-from forge.core.lock import Lock, Material
+from forge.core.lock import Lock, Material, requested
 from forge.packages.connection import Connection
 from forge.packages.download import Downloader
 from forge.packages.index_debian import Archive, Package
 from forge.packages.release_debian import KEYRING, Suites
 from forge.packages.resolve_debian import resolve
 from forge.packages.sources import Sources
+from forge.packages.upgrade import NOTHING, Upgrade
 
 BOOKWORM = ("bookworm", "bookworm-updates", "bookworm-security")
 """In the order of preference: superseded versions of the other suites vanish from the archive, main's stay."""
@@ -38,7 +39,7 @@ class DebianRequest:
     @property
     def requested(self) -> tuple[str, ...]:
         """What the lock keeps of the request."""
-        return tuple(sorted({*self.packages, *(f"-{each}" for each in self.exclude)}))
+        return requested(self.packages, self.exclude)
 
 
 def lock_debian(
@@ -46,17 +47,18 @@ def lock_debian(
     sources: Sources,
     *,
     previous: Lock | None = None,
+    upgrade: Upgrade = NOTHING,
     downloader: Downloader | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Lock:
-    """Resolve `request` in its suites; versions of `previous` are kept while the archive has them and they fit."""
+    """Resolve `request` in its suites; versions of `previous` stay, but for `upgrade`, while the archive has them."""
     both = sorted(set(request.packages) & set(request.exclude))
     if both:
         raise MaterialError(f"Packages are both asked for and excluded: [{', '.join(both)}]")
     downloader = downloader or Downloader(connection=Connection(sources.environ))
     suites = Suites(request.source, sources, downloader, warn, request.keyring)
     indexes = [suites.read(suite, request.arch) for suite in request.suites]
-    archive = Archive(indexes, prefer={each.name: each.version for each in previous.materials} if previous else {})
+    archive = Archive(indexes, prefer={each.name: each.version for each in upgrade.kept(previous)})
     packages = resolve(request.packages, archive, exclude=request.exclude)
     materials = tuple(_material(each, request.source) for each in packages)
     return Lock("deb", request.arch, request.requested, materials)

@@ -21,6 +21,8 @@ from forge.packages.apt_config import AptSource, read_apt_config
 from forge.packages.pip_config import PipConfig, Setting, read_pip_config
 
 PYTORCH_CPU = "https://download.pytorch.org/whl/cpu"
+JETSON = "https://pypi.jetson-ai-lab.io/jp6/cu126"
+"""The index of a community that builds CUDA wheels for JetPack 6."""
 HUB = "https://huggingface.co"
 DEBIAN_MIRROR = "https://ftp.halifax.rwth-aachen.de/debian"
 """A university's public mirror; for hosts whose own apt does not have the suite."""
@@ -101,6 +103,7 @@ class Sources:
         by_id: dict[str, tuple[Place, ...]] = {
             "pypi": (*links, *_default_index(pip, root), *extra),
             "pytorch-cpu": (Place(PYTORCH_CPU, "index", "default"),),
+            "jetson-ai-lab": (Place(JETSON, "index", "default"),),
             HUB_ID: (*_hub_cache(environ), _hub(environ)),
             "debian": _debian(read_apt_config(etc), root),
         }

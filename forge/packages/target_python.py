@@ -55,6 +55,24 @@ def target_tags(target: PythonTarget) -> tuple[Tag, ...]:
     )
 
 
+def marker_environment(target: PythonTarget) -> dict[str, str]:
+    """Say what environment markers (PEP 508) mean on `target`."""
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": f"{target.python}.0",
+        "os_name": "posix",
+        "platform_machine": target.machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": f"{target.python}.0",
+        "python_version": target.python,
+        "sys_platform": "linux",
+        "extra": "",
+    }
+
+
 def best_wheel(files: Iterable[str], target: PythonTarget) -> str | None:
     """Pick the file name of the wheel that suits `target` best; None when none does."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename

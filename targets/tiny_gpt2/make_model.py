@@ -113,9 +113,7 @@ def make_tokenizer(corpus: str) -> dict[str, bytes]:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 1, initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - 1, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(corpus.splitlines(), trainer)
     trained = json.loads(tokenizer.to_str())
     merges = [" ".join(pair) for pair in trained["model"]["merges"]]

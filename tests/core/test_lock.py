@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.core.digest import EMPTY, Digest, Hash, Pin
-from forge.core.lock import Lock, LockError, LockRequest, Material, parse, render
+from forge.core.lock import Lock, LockError, LockRequest, Material, MissingMaterial, parse, render
 from forge.core.model_source import HubSource, ModelRequest
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -32,6 +32,9 @@ LOCKS = st.builds(
     materials=st.lists(MATERIALS, max_size=3).map(
         lambda found: tuple(sorted(found, key=lambda each: (each.name, each.version, each.file)))
     ),
+    missing=st.lists(st.builds(MissingMaterial, TEXTS, TEXTS, TEXTS), max_size=2).map(
+        lambda found: tuple(sorted(found, key=lambda each: (each.name, each.requirement)))
+    ),
 )
 
 ENTRY: dict[str, object] = {
@@ -51,6 +54,25 @@ def test_the_order_of_materials_does_not_matter() -> None:
     assert render(Lock("deb", "amd64", ("a", "b"), (one, other))) == render(
         Lock("deb", "amd64", ("b", "a"), (other, one))
     )
+
+
+def test_a_lock_answers_the_request_that_it_was_made_for() -> None:
+    request = LockRequest("x", "python", "amd64", ("b", "a", "b"), ("c",), sources=(("b", "there"),))
+    made = Lock("python", "amd64", ("-c", "a", "b", "b from there"), ())
+
+    assert request.requested == made.requested
+    assert request.is_answered_by(made)
+    assert not request.is_answered_by(None)
+    assert not LockRequest("x", "python", "arm64", ("a", "b"), ("c",), sources=(("b", "there"),)).is_answered_by(made)
+    assert not LockRequest("x", "python", "amd64", ("a", "b"), ("c",)).is_answered_by(made)
+
+
+def test_what_is_missing_stands_at_the_end_without_a_digest() -> None:
+    lock = Lock("python", "arm64", ("torch==2",), (), missing=(MissingMaterial("torch", "torch==2", "far"),))
+
+    assert render(lock).splitlines()[-5:] == [
+        "", "[[missing]]", 'name = "torch"', 'requirement = "torch==2"', 'source = "far"',
+    ]  # fmt: skip
 
 
 def test_writes_what_a_person_can_review() -> None:

@@ -41,6 +41,14 @@ def test_a_device_s_environment_is_a_target(workspace: FakeWorkspace) -> None:
     assert workspace.requested("//toolchains:orin_llm_llama") == ["//toolchains:orin_llm_llama"]
 
 
+def test_a_platform_says_where_its_packages_come_from_and_which_to_leave_out(workspace: FakeWorkspace) -> None:
+    own = 'requirements = ["vllm"]\nexclude_wheels = ["torchvision"]\nsources = { vllm = "jetson-ai-lab" }\n'
+    workspace.write("toolchains/orin.toml", ORIN + own)
+    (request,) = workspace.target("//toolchains:orin_llm_llama").lock_requests
+
+    assert request.requested == ("-torchvision", "vllm", "vllm from jetson-ai-lab")
+
+
 def test_a_platform_may_have_its_base_in_any_package(workspace: FakeWorkspace) -> None:
     workspace.write("toolchains/orin.toml", ORIN.replace('"python311"', '"//pkg:base"'))
     workspace.build("[base]\nrule = 'environment'\ndebs = ['x']\nplatforms = ['arm64']\n")

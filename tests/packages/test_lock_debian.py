@@ -15,7 +15,6 @@ import pytest
 from forge.core.errors import MaterialError
 from forge.core.lock import parse, render
 from forge.packages.lock_debian import DebianRequest, lock_debian
-from forge.packages.lock_request import stale
 from forge.packages.sources import Sources
 from tests.packages.test_resolve_debian import packages_file
 
@@ -206,15 +205,6 @@ def test_a_keyring_refuses_an_archive_that_is_not_signed(mirror: Mirror) -> None
     mirror.suite("stable", "a 1")
     with pytest.raises(MaterialError, match="Cannot read suite"):
         lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
-
-
-def test_a_lock_is_stale_when_the_request_is_another(mirror: Mirror) -> None:
-    mirror.suite("stable", "a 1; Depends: b", "b 1")
-    lock = lock_debian(REQUEST, mirror.sources)
-
-    assert not stale(lock, REQUEST.requested)
-    assert stale(lock, replace(REQUEST, packages=("a", "b")).requested)
-    assert stale(lock, replace(REQUEST, exclude=("b",)).requested)
 
 
 def signed_suite(mirror: Mirror, text: str) -> None:

@@ -16,11 +16,11 @@ import pytest
 
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
-from forge.core.lock import Lock, parse, render
+from forge.core.lock import Lock, MissingMaterial, parse, render
 from forge.packages.lock_python import PythonRequest, lock_python
-from forge.packages.lock_request import stale
 from forge.packages.sources import Sources
 from forge.packages.target_python import PythonTarget, best_wheel
+from forge.packages.upgrade import Upgrade
 from tests.packages.test_download import Site, open_site
 
 ANY, X86, ARM = "py3-none-any", "cp311-cp311-manylinux_2_28_x86_64", "cp311-cp311-manylinux_2_28_aarch64"
@@ -169,12 +169,124 @@ def test_a_pinned_package_comes_from_its_own_index_and_nothing_else_does(index: 
     assert [each.source for each in lock.materials] == ["pypi", "pytorch-cpu"]
 
 
-def test_a_private_index_goes_before_the_default(index: Index) -> None:
-    index.add("app", "9")
-    index.add("app", "1", at="private")
-    sources = index.sources(PIP_EXTRA_INDEX_URL=f"{index.site.address}/private")
+@pytest.mark.parametrize("mirror", ["1", "3"])
+def test_the_newest_version_of_all_configured_indexes_is_taken(index: Index, mirror: str) -> None:
+    index.add("app", "2")
+    index.add("app", mirror, at="mirror")
+    sources = index.sources(PIP_EXTRA_INDEX_URL=f"{index.site.address}/mirror")
 
-    assert versions(lock_python(PythonRequest(("app",)), sources)) == {"app": "1"}
+    assert versions(lock_python(PythonRequest(("app",)), sources)) == {"app": max("2", mirror)}
+
+
+@pytest.mark.parametrize("asked", [("app", "lib"), ("app",)], ids=["named", "not named"])
+def test_a_package_with_a_source_comes_from_there_alone(index: Index, asked: tuple[str, ...]) -> None:
+    index.add("app", "1", ANY, "lib")
+    index.add("lib", "9")
+    index.link("lib", "8")
+    index.add("lib", "1", at="private")
+    index.add("app", "9", at="private")
+    sources = index.sources({"mine": f"{index.site.address}/private"})
+    request = PythonRequest(asked, sources={"Lib": "mine"})
+    lock = lock_python(request, sources)
+
+    assert versions(lock) == {"app": "1", "lib": "1"}
+    assert [each.source for each in lock.materials] == ["pypi", "mine"]
+    assert lock.requested == request.requested == tuple(sorted(["Lib from mine", *asked]))
+
+
+def test_a_source_may_be_a_folder_of_wheels(index: Index, tmp_path: Path) -> None:
+    index.add("lib", "9")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / f"lib-1-{ANY}.whl").write_bytes(wheel("lib", "1", ANY))
+    lock = lock_python(PythonRequest((), sources={"lib": "mine"}), index.sources({"mine": str(folder)}))
+
+    assert versions(lock) == {"lib": "1"}
+    assert str(tmp_path) not in render(lock)
+
+
+def test_the_second_address_of_a_source_serves_where_the_first_has_nothing(index: Index) -> None:
+    index.add("lib", "1", at="private")
+    sources = index.sources({"mine": [f"{index.site.address}/gone", f"{index.site.address}/private"]})
+
+    assert versions(lock_python(PythonRequest(("lib",), sources={"lib": "mine"}), sources)) == {"lib": "1"}
+
+
+def test_an_excluded_package_is_cut_with_what_only_it_requires(index: Index) -> None:
+    index.add("app", "1", ANY, "vision", "lib")
+    index.add("vision", "1", ANY, "codec")
+    index.add("codec", "1")
+    index.add("lib", "1")
+    request = PythonRequest(("app",), exclude=("Vision",))
+    lock = lock_python(request, index.sources())
+
+    assert versions(lock) == {"app": "1", "lib": "1"}
+    assert lock.requested == request.requested == ("-Vision", "app")
+
+
+def test_what_is_asked_for_cannot_be_excluded(index: Index) -> None:
+    with pytest.raises(MaterialError, match=r"both asked for and excluded: \[my-lib\]"):
+        lock_python(PythonRequest(("my_lib>=1",), exclude=("My.Lib",)), index.sources())
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (None, "it has no address"),
+        ("/gone", "HTTP 404 Not Found"),
+        ("/other", "has no wheel of it for Python 3.11 on amd64 with glibc 2.36"),
+        ("http://127.0.0.1:1", "Cannot connect"),
+    ],
+    ids=["no address", "unknown there", "no wheel that fits", "no connection"],
+)
+def test_what_a_source_does_not_give_is_left_out_and_recorded(index: Index, address: str | None, reason: str) -> None:
+    index.add("app", "1", ANY, "lib")
+    index.add("lib", "2")
+    index.add("lib", "1", at="other")
+    index.add("lib", "2", ARM, at="other")
+    where = address and (address if "://" in address else index.site.address + address)
+    sources = index.sources({"mine": where} if where else {})
+    warnings: list[str] = []
+    lock = lock_python(PythonRequest(("app", "lib==2"), sources={"lib": "mine"}), sources, warn=warnings.append)
+
+    assert versions(lock) == {"app": "1"}
+    assert lock.missing == (MissingMaterial("lib", "lib==2", "mine"),)
+    assert parse(tomllib.loads(render(lock))) == lock
+    assert "`lib==2` of source `mine` cannot be had here and is left out" in warnings[0]
+    assert reason in warnings[0]
+    assert "Set `mine = " in warnings[0]
+
+
+def test_what_was_missing_is_looked_for_again(index: Index) -> None:
+    index.add("app", "1", ANY, "lib")
+    sources = index.sources({"mine": f"{index.site.address}/private"})
+    request = PythonRequest(("app",), sources={"lib": "mine"})
+    partial = lock_python(request, sources)
+    again = lock_python(request, sources, previous=partial)
+    index.add("lib", "1", at="private")
+    whole = lock_python(request, sources, previous=partial)
+
+    assert render(again) == render(partial)
+    assert (versions(whole), whole.missing) == ({"app": "1", "lib": "1"}, ())
+
+
+def test_a_lock_does_not_lose_what_only_another_network_has(index: Index) -> None:
+    index.add("app", "1")
+    index.add("lib", "1", at="private")
+    request = PythonRequest(("app",), sources={"lib": "mine"})
+    whole = lock_python(request, index.sources({"mine": f"{index.site.address}/private"}))
+    elsewhere = index.sources({"mine": f"{index.site.address}/gone"})
+    with pytest.raises(MaterialError, match="`lib` 1 is locked, and its source does not answer here"):
+        lock_python(request, elsewhere, previous=whole, upgrade=Upgrade(everything=True))
+
+
+def test_a_source_is_not_asked_for_what_another_machine_needs(index: Index) -> None:
+    index.add("app", "1")
+    lock = lock_python(
+        PythonRequest(("app", "lib; platform_machine == 'aarch64'"), sources={"lib": "mine"}), index.sources()
+    )
+
+    assert (versions(lock), lock.missing) == ({"app": "1"}, ())
 
 
 def test_links_alone_are_enough(index: Index) -> None:
@@ -265,14 +377,6 @@ def test_what_cannot_be_resolved_is_told_without_credentials(index: Index) -> No
         lock_python(PythonRequest(("app",)), sources)
 
     assert "secret" not in str(caught.value)
-
-
-def test_a_lock_is_stale_when_the_requirements_are_others(index: Index) -> None:
-    index.add("app", "1")
-    lock = index.lock("app")
-
-    assert not stale(lock, PythonRequest(("app",)).requested)
-    assert stale(lock, PythonRequest(("app>=1",)).requested)
 
 
 FILES = [

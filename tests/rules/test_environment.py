@@ -7,7 +7,7 @@ import pytest
 from forge.core.artifact import Derived
 from forge.core.digest import Digest
 from forge.core.label import Label
-from forge.core.lock import Lock, Material, render
+from forge.core.lock import Lock, Material, MissingMaterial, render
 from forge.core.provider import EnvironmentInfo
 from tests.fakes.workspace import FakeWorkspace
 
@@ -93,6 +93,31 @@ def test_what_is_not_locked_is_unavailable(
     assert workspace.error("//pkg:env", analyze=True) == (
         f"targets/pkg/BUILD.toml:1: {expected}\n  hint: Run `forge lock //pkg:env`"
     )
+
+
+def test_a_lock_that_lacks_a_material_is_unavailable_and_says_what_to_run(workspace: FakeWorkspace) -> None:
+    table = '[env]\nrule = "environment"\nwheels = ["torch==2"]\nplatforms = ["amd64"]\nsources = { torch = "far" }\n'
+    workspace.build(table)
+    missing = (MissingMaterial("torch", "torch==2", "far"),)
+    lock = Lock("python", "amd64", ("torch from far", "torch==2"), (), missing=missing)
+    workspace.write("targets/pkg/locks/env.amd64.python.toml", render(lock))
+    expected = "The lock `env.amd64.python.toml` of `//pkg:env@amd64` lacks `torch==2` of source `far`"
+
+    assert [fault.text for fault in workspace.analyze("//pkg:all").skipped.values()] == [expected]
+    assert workspace.error("//pkg:env", analyze=True) == (
+        f"targets/pkg/BUILD.toml:1: {expected}\n  hint: Run `forge lock //pkg:env` where that can be reached; "
+        '`"far" = "https://…"` in `[sources]` of WORKSPACE.toml says where it is'
+    )
+
+
+def test_what_is_cut_and_pinned_is_asked_for(workspace: FakeWorkspace) -> None:
+    workspace.build(
+        "[env]\nrule = 'environment'\nwheels = ['x']\nexclude_wheels = ['y']\nplatforms = ['arm64']\n"
+        "sources = { x = 'far', a = 'near' }\n"
+    )
+    (request,) = workspace.target("//pkg:env@arm64").lock_requests
+
+    assert request.requested == ("-y", "a from near", "x", "x from far")
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,7 @@ LAYER: dict[str, tuple[int, ...]] = {
 }
 
 
-def make(
-    out: Path, *, seed: int = 0, umask: int = 0o022, environment: Mapping[str, str] | None = None
-) -> Path:
+def make(out: Path, *, seed: int = 0, umask: int = 0o022, environment: Mapping[str, str] | None = None) -> Path:
     """Run make_model.py in an environment that holds nothing but what is given."""
     command = [sys.executable, "-B", str(PACKAGE / "make_model.py"), "--seed", str(seed)]
     command += ["--corpus", str(PACKAGE / "corpus.txt"), "--out", str(out)]

@@ -20,6 +20,7 @@ from forge.packages.lock_model import lock_model
 from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.lock_sdist import lock_sdist
 from forge.packages.target_python import PythonTarget
+from forge.packages.upgrade import Upgrade
 
 
 @click.command(
@@ -73,24 +74,28 @@ def command(
         return 0
     stale = []
     for path, (request, previous) in sorted(requests.items()):
-        fresh = previous is not None and previous.requested == request.requested and previous.arch == request.arch
+        fresh = request.is_answered_by(previous)
         shown = os.path.relpath(path, session.cwd)
         if check:
             if not fresh:
                 stale.append(shown)
-        elif fresh and not upgrade:
+            for each in previous.missing if previous is not None and fresh else ():
+                click.echo(f"warning: {shown} lacks {each}", err=True)
+        elif fresh and not upgrade and previous is not None and not previous.missing:
             click.echo(f"{shown}: up to date", err=True)
         else:
-            _write(session, path, shown, request, None if upgrade else previous)
+            _write(session, path, shown, request, previous, Upgrade(everything=upgrade))
     if stale:
         raise UserError(f"Stale or missing: [{', '.join(stale)}]", hint="Run `forge lock` and commit what it writes")
     return 0
 
 
-def _write(session: Session, path: Path, shown: str, request: LockRequest, previous: Lock | None) -> None:
+def _write(
+    session: Session, path: Path, shown: str, request: LockRequest, previous: Lock | None, upgrade: Upgrade
+) -> None:
     of = f"for {request.arch}" if request.model is None else f"of the model `{request.name}`"
     click.echo(f"{shown}: resolving {len(request.requested)} requirements {of} …", err=True)
-    made = resolve(session, request, previous)
+    made = resolve(session, request, previous, upgrade)
     old = locks.parse(_table(path)) if path.exists() else None
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".toml.new")
@@ -115,7 +120,7 @@ def _contents(lock: Lock | None) -> dict[str, str]:
     return {**head, **{each.file: each.digest.short for each in lock.materials}}
 
 
-def resolve(session: Session, request: LockRequest, previous: Lock | None) -> Lock:
+def resolve(session: Session, request: LockRequest, previous: Lock | None, upgrade: Upgrade) -> Lock:
     """Resolve one request with the workspace's sources."""
 
     def warn(text: str) -> None:
@@ -127,16 +132,21 @@ def resolve(session: Session, request: LockRequest, previous: Lock | None) -> Lo
             request.model,
             session.places,
             session.store,
-            previous=previous,
+            previous=None if upgrade.everything else previous,
             tell=lambda text: click.echo(f"  {text}", err=True),
         )
     if request.kind == "deb":
         debian = DebianRequest(request.requirements, request.exclude, request.arch)
-        return lock_debian(debian, session.places, previous=previous, warn=warn)
+        return lock_debian(debian, session.places, previous=previous, upgrade=upgrade, warn=warn)
     if request.kind == "sdist":
         return lock_sdist(request.requirements[0], request.arch, session.places)
-    python = PythonRequest(request.requirements, PythonTarget(request.arch, request.python))
-    return lock_python(python, session.places, previous=previous, warn=warn)
+    python = PythonRequest(
+        request.requirements,
+        PythonTarget(request.arch, request.python),
+        exclude=request.exclude,
+        sources=dict(request.sources),
+    )
+    return lock_python(python, session.places, previous=previous, upgrade=upgrade, warn=warn)
 
 
 def _table(path: Path) -> dict[str, object]:
