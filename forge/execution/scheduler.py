@@ -19,6 +19,7 @@ from forge.core.graph import ActionGraph
 from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import Directory
 from forge.execution.action_cache import ActionCache, encode_result
+from forge.execution.claim import Claims
 from forge.execution.executor import Executor
 from forge.execution.source import SourceCache
 from forge.execution.store import LocalStore, MissingBlob
@@ -63,6 +64,10 @@ class Scheduler:
     _flights: dict[str, threading.Lock] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _roots: dict[str, Directory] = field(default_factory=dict)
+    _claims: Claims = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._claims = Claims(self.store.home / "running")
 
     def run(self, graph: ActionGraph, names: Sequence[str], ran: Sequence[str] = ()) -> Run:
         """Run the named actions, which must be closed under dependencies; MissingBlob when something vanished.
@@ -108,6 +113,7 @@ class Scheduler:
                         if not needs[dependent] and dependent not in result.abandoned:
                             ready.append(dependent)
             except (KeyboardInterrupt, Interrupted):
+                self._claims.stop()
                 self.executor.stop()
                 raise
             except MissingBlob as error:
@@ -153,22 +159,23 @@ class Scheduler:
             raise InternalError(f"The root of `{name}` is no tree")
         key = action_key(action, inputs, self._root_directory(root)).digest
         with self._flight(key):
-            found = self.cache.get(key, verify=self.careful)
-            if found is not None and set(found) == set(action.outputs):
-                result.cached += 1
-                if not self.traces.knows(name, key.hash):
-                    self.traces.record(
-                        name,
-                        key.hash,
-                        parts_of(action, inputs, root),
-                        ran=False,
-                        reasons=[],
-                        made=Digest.of(encode_result(found)).hash,
-                    )
-                self.listener(ActionFinished(name, action, "cached"))
-                return found
-            self._ingest(action, inputs)
-            return self._execute(name, action, inputs, root, key, result)
+            found = self._find(action, key)
+            if found is None:
+                self._ingest(action, inputs)
+                with self._claims.hold(key.hash):
+                    found = self._find(action, key)  # another build may have run it meanwhile
+                    if found is None:
+                        return self._execute(name, action, inputs, root, key, result)
+        result.cached += 1
+        if not self.traces.knows(name, key.hash):
+            parts, made = parts_of(action, inputs, root), Digest.of(encode_result(found)).hash
+            self.traces.record(name, key.hash, parts, ran=False, reasons=[], made=made)
+        self.listener(ActionFinished(name, action, "cached"))
+        return found
+
+    def _find(self, action: Action, key: Digest) -> Mapping[str, Content] | None:
+        found = self.cache.get(key, verify=self.careful)
+        return found if found is not None and set(found) == set(action.outputs) else None
 
     def _execute(
         self,
