@@ -41,7 +41,7 @@ class Sandbox:
     """More folders to see read-only, by path below the working folder."""
     workdir: str = f"/{WORK}"
     network: bool = False
-    """Share the host's network: only for `forge run`."""
+    """Share the host's network, and see its processors and sensors as in a container: only for `forge run`."""
 
     def command(self, bwrap: str, argv: Sequence[str]) -> list[str]:
         """Write the command line that runs `argv` inside."""
@@ -51,6 +51,8 @@ class Sandbox:
         line += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "forge", "--clearenv"]
         line += ["--uid", str(UID), "--gid", str(UID)]
         line += ["--ro-bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--bind", str(self.tmp), "/tmp"]
+        if self.network and (self.root / "sys").is_dir():
+            line += ["--ro-bind", "/sys", "/sys"]
         line += ["--ro-bind", str(self.work), f"/{WORK}", "--bind", str(self.out), f"/{WORK}/{OUT}"]
         for path, folder in sorted(self.binds.items()):
             line += ["--ro-bind", str(folder), f"/{WORK}/{path}"]

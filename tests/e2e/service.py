@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-READY_SECONDS = 180.0
 NEW_TOKENS = 32
 
 
@@ -20,10 +19,12 @@ class Service:
     """Something that listens on loopback."""
 
     port: int
+    ready_s: float = 180.0
+    """How long it may take to be ready."""
 
     def wait(self, running: Callable[[], bool]) -> None:
         """Wait until it is ready, as long as it is `running`."""
-        end = time.monotonic() + READY_SECONDS
+        end = time.monotonic() + self.ready_s
         while time.monotonic() < end:
             assert running(), "The service ended before it was ready"
             try:

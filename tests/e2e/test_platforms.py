@@ -18,7 +18,8 @@ import openai
 import pytest
 import tritonclient.http as triton
 
-from tests.e2e.conftest import copy_workspace, need, run
+from tests.e2e.conftest import copy_workspace, edit, need, run
+from tests.e2e.layout import Layout
 from tests.e2e.program import Forge
 from tests.e2e.service import Service, free_port
 
@@ -34,6 +35,10 @@ PROMPTS = (
     "1, 2, 3",
     "so it is",
 )
+
+
+EMULATED_SECONDS = 900.0
+"""To be ready under emulation: torch alone takes two minutes of a processor to be imported."""
 
 
 @pytest.fixture(scope="module")
@@ -142,15 +147,17 @@ def test_tritons_client_infers(forge: Forge) -> None:
 
 
 @pytest.mark.docker
-def test_the_arm_image_generates_them_too(forge: Forge, by_llama: dict[str, list[int]]) -> None:
-    """Assembled on whatever this machine is, with a library that was compiled across; run under emulation."""
+@pytest.mark.parametrize("platform", ["arm_llm_llama", "arm_llm_trf"])
+def test_the_arm_image_generates_them_too(forge: Forge, by_llama: dict[str, list[int]], platform: str) -> None:
+    """Assembled on whatever this machine is, for llama.cpp with a library that was compiled across; run emulated."""
     need("Docker's command", shutil.which("docker") is not None)
-    forge("build", "//tiny_gpt2:arm_llm_llama")
-    ref = f"forge-e2e-{os.getpid()}:arm"
-    forge("image", "export", "//tiny_gpt2:arm_llm_llama", "--format=docker", "--to=arm.tar", f"--ref={ref}")
+    label = f"//tiny_gpt2:{platform}"
+    forge("build", label)
+    ref = f"forge-e2e-{os.getpid()}:{platform}"
+    forge("image", "export", label, "--format=docker", "--to=arm.tar", f"--ref={ref}")
     with (forge.cwd / "arm.tar").open("rb") as archive:
         subprocess.run(["docker", "load"], stdin=archive, check=True, capture_output=True)
-    service = Service(free_port())
+    service = Service(free_port(), EMULATED_SECONDS)
     options = ["--platform=linux/arm64", "--read-only", "--cap-drop=ALL", f"--publish=127.0.0.1:{service.port}:3000"]
     name = run("docker", "run", "--detach", *options, ref).strip()
     try:
@@ -161,6 +168,28 @@ def test_the_arm_image_generates_them_too(forge: Forge, by_llama: dict[str, list
         run("docker", "image", "rm", "--force", ref)
 
     assert by_llama == found
+
+
+def test_another_precision_is_one_conversion_for_four_platforms(forge: Forge, tmp_path: Path) -> None:
+    """GPT-2's llama images on two architectures, with the small model in its place."""
+    edited = forge.elsewhere(tmp_path / "converted")
+    images = ["//gpt2:cpu_llm_llama", "//gpt2:arm_llm_llama"]
+    options = ["--override", "//gpt2:weights=//tiny_gpt2:weights", "--progress=plain"]
+    edited("build", *images, *options)
+    before = [Layout(edited.cwd / "forge-out/gpt2" / label.partition(":")[2]).manifest["layers"] for label in images]
+    edit(edited.cwd / "targets/gpt2/BUILD.toml", 'precision = "f16"', 'precision = "q8_0"')
+    ran = edited("build", *images, *options).ran
+    after = [Layout(edited.cwd / "forge-out/gpt2" / label.partition(":")[2]).manifest["layers"] for label in images]
+    query = edited("query", "rdeps(//gpt2:all, //gpt2:gguf)").stdout
+    edited("clean")
+
+    assert {label for label in query.split() if "server@" in label} == {
+        f"//gpt2:server@{device}_llm_llama" for device in ("cpu", "arm", "gpu", "agx_orin")
+    }
+    # None where the store has seen this precision before.
+    assert len([each for each in ran if each.startswith("Convert")]) <= 1
+    for old, new in zip(before, after, strict=True):
+        assert 1 == sum(one != other for one, other in zip(old, new, strict=True))
 
 
 def test_a_second_workspace_builds_nothing_that_the_store_has(forge: Forge, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from forge.core.errors import ActionFailed
 from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import File, Tree
+from forge.execution.sandbox import Sandbox
 from tests.execution.rootfs import PYTHON, Shell, sandbox_command
 
 
@@ -157,6 +158,18 @@ def test_no_action_reaches_a_tcp_port_of_the_host(shell: Shell, listener: tuple[
     with pytest.raises(ActionFailed) as error:
         shell.run(connect("AF_INET", listener))
     assert "ConnectionRefusedError" in error.value.log or "unreachable" in error.value.log
+
+
+def test_no_action_sees_the_sensors_that_a_service_sees(shell: Shell, tmp_path: Path) -> None:
+    assert "False" == shell.say("__import__('os').path.exists('/sys/devices/system/cpu')")
+
+    root = tmp_path / "root"
+    (root / "sys").mkdir(parents=True)
+    served = Sandbox(root, tmp_path, tmp_path, tmp_path, {}, network=True).command("bwrap", ["true"])
+    action = Sandbox(root, tmp_path, tmp_path, tmp_path, {}).command("bwrap", ["true"])
+
+    assert "--ro-bind /sys /sys" in " ".join(served)
+    assert "/sys" not in action
 
 
 def test_no_action_reaches_an_abstract_socket_of_the_host(shell: Shell, abstract: str, tmp_path: Path) -> None:
