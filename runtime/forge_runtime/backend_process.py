@@ -9,14 +9,15 @@ import contextlib
 import importlib
 import logging
 import os
-import queue
+import pickle
+import select
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from forge_runtime import log
 from forge_runtime.backend import Backend
@@ -71,45 +72,65 @@ def is_broken(error: BaseException) -> bool:
 
 
 class _Server:
-    """The child's end of the socket; the Progress of the call that runs."""
+    """The child's end of the socket; the Progress of the call that runs.
+
+    Calls are read by the thread that does them, and cancellations when it asks for them: another thread between would
+    have to be woken for each call.
+    """
 
     def __init__(self, connection: Connection) -> None:
-        self._calls: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._connection = connection
         self._number = 0
-        self._cancelled: set[tuple[int, int]] = set()
-        threading.Thread(target=self._receive, daemon=True).start()
+        self._cancelled: set[int] = set()
+        self._lock = threading.Lock()
+        self._readable = select.poll()
+        self._readable.register(connection.fileno(), select.POLLIN)
+        threading.Thread(target=self._follow, daemon=True).start()
 
     def next(self) -> Sequence[Any]:
         """Wait for a call; return its name and values."""
-        self._number, *call = self._calls.get()
-        # What is cancelled after its call has ended is of no later one.
-        self._cancelled = {each for each in list(self._cancelled) if each[0] >= self._number}
-        return call
+        self._cancelled.clear()
+        while True:
+            number, name, *values = self._receive()
+            if name != "cancel":  # else of a call that has ended
+                self._number = number
+                return [name, *values]
 
     def send(self, *message: object) -> None:
-        self._connection.send((self._number, *message))
+        self._connection.send_bytes(pickle.dumps((self._number, *message), pickle.HIGHEST_PROTOCOL))
 
     def cancelled(self, index: int) -> bool:
-        return (self._number, index) in self._cancelled
+        with self._lock:  # a backend may have threads
+            while self._readable.poll(0):
+                _, _, indices = self._receive()
+                self._cancelled.update(indices)
+        return index in self._cancelled
 
     def emit(self, index: int, text: str) -> None:
         self.send("emit", index, text)
 
-    def _receive(self) -> None:
-        while True:
-            try:
-                number, name, *values = self._connection.recv()
-            except (EOFError, OSError):
-                # The server is gone; a call of the library cannot be interrupted. What it has started goes, too.
-                os.killpg(0, signal.SIGKILL)
-            except Exception as error:
-                log.event(logger, logging.ERROR, f"A call cannot be read: {error!r}", error=error)
-                os._exit(1)
-            if name == "cancel":
-                self._cancelled.add((number, values[0]))
-            else:
-                self._calls.put((number, name, *values))
+    def _receive(self) -> Sequence[Any]:
+        try:
+            message: Sequence[Any] = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            _end_all()
+        except Exception as error:
+            log.event(logger, logging.ERROR, f"A call cannot be read: {error!r}", error=error)
+            os._exit(1)
+        return message
+
+    def _follow(self) -> None:
+        """Wait for the server's end: a call of the library cannot be interrupted."""
+        hung_up = select.poll()
+        hung_up.register(self._connection.fileno(), select.POLLRDHUP)
+        hung_up.poll()
+        _end_all()
+
+
+def _end_all() -> NoReturn:
+    """The server is gone. What this process has started goes, too."""
+    os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 if __name__ == "__main__":

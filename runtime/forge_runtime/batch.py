@@ -11,7 +11,7 @@ from forge_runtime.error import BackendLost, RequestError, StepError
 from forge_runtime.exchange import Exchange
 from forge_runtime.method import Run
 from forge_runtime.metric import Metrics
-from forge_runtime.step import StepClock
+from forge_runtime.step import note
 
 __all__ = ["BatchRunner"]
 
@@ -23,9 +23,8 @@ class BatchRunner:
     where the backend was lost, once it is there again. But not one whose text somebody has begun to read.
     """
 
-    def __init__(self, metrics: Metrics, clock: StepClock) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._clock = clock
 
     def run(self, jobs: Sequence[Run]) -> Sequence[Run]:
         """Settle what can be settled; return what is to run again."""
@@ -33,7 +32,7 @@ class BatchRunner:
         self._metrics.batches.observe(items)
         for job in jobs:
             job.exchange.batch_size = items
-            self._clock.record("queue", job.exchange.seconds, job.queued)
+            note("queue", job.exchange.seconds, job.queued)
         started = time.perf_counter()
         outcomes: Sequence[Any]
         try:
@@ -42,7 +41,7 @@ class BatchRunner:
             outcomes = [error] * len(jobs)
         again = []
         for job, outcome in zip(jobs, outcomes, strict=True):
-            self._clock.record("infer", job.exchange.seconds, started)
+            note("infer", job.exchange.seconds, started)
             if isinstance(outcome, BackendLost) and len(jobs) > 1 and _is_untouched(job):
                 job.lane = None
                 again.append(job)

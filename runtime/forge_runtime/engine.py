@@ -14,7 +14,7 @@ from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.method import Emit, Headers, Method, Run
 from forge_runtime.metric import Metrics
 from forge_runtime.state import State, Status
-from forge_runtime.step import StepClock
+from forge_runtime.step import timed
 from forge_runtime.supervisor import Supervisor
 from forge_runtime.worker import Batching, Job, QueueFullError, Worker
 
@@ -39,8 +39,7 @@ class Engine:
         self._status = Status()
         self._worker = Worker(limits.queue, batching)
         self._hooks = Worker(HOOKS, name="hooks")
-        self._clock = StepClock(metrics)
-        self._batches = BatchRunner(metrics, self._clock)
+        self._batches = BatchRunner(metrics)
         self._supervisor = Supervisor(create, self._worker, self._status, limits, metrics)
         self.sample: Sample | None = None
         """The first request that was answered: what it was decoded to, and its results."""
@@ -150,9 +149,9 @@ class Engine:
             raise
 
     def _decode(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> tuple[Any, Any]:
-        decoded = self._clock.timed("decode", exchange.seconds, lambda: method.decode(body, headers))
-        prepared = self._clock.timed("preprocess", exchange.seconds, lambda: method.preprocess(decoded))
-        items = self._clock.timed("count", exchange.seconds, lambda: _checked(method.count(prepared)))
+        decoded = timed("decode", exchange.seconds, lambda: method.decode(body, headers))
+        prepared = timed("preprocess", exchange.seconds, lambda: method.preprocess(decoded))
+        items = timed("count", exchange.seconds, lambda: _checked(method.count(prepared)))
         if items > self._limits.items:
             text = f"{items} items, at most {self._limits.items} are taken"
             raise RequestError(text, status=413, code="too_many_items")
@@ -160,8 +159,8 @@ class Engine:
         return decoded, prepared
 
     def _encode(self, method: Method, decoded: Any, results: Any, exchange: Exchange) -> bytes:
-        value = self._clock.timed("postprocess", exchange.seconds, lambda: method.postprocess(decoded, results))
-        body = self._clock.timed("encode", exchange.seconds, lambda: method.encode(value))
+        value = timed("postprocess", exchange.seconds, lambda: method.postprocess(decoded, results))
+        body = timed("encode", exchange.seconds, lambda: method.encode(value))
         if not isinstance(body, bytes):
             raise StepError("encode", TypeError(f"Expected bytes, got {type(body).__name__}"))
         return body

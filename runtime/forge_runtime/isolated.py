@@ -2,7 +2,7 @@
 
 The two ends exchange pickled tuples over a socket pair that nobody else holds; each begins with the number of its
 call. A call is answered by ("done", value), ("refused", RequestError), ("unloadable", text) or ("failed", text); while
-it runs, the child may send ("emit", index, text) and the parent ("cancel", index). The child ends when the
+it runs, the child may send ("emit", index, text) and the parent ("cancel", indices). The child ends when the
 socket does, with all that it has started, so it never outlives the server. The other end is `backend_process.py`.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -138,6 +140,9 @@ class _Child:
                 start_new_session=True,
             )
         self._connection = Connection(os.dup(self._socket.fileno()))
+        # Not Connection.poll, which makes one for each call.
+        self._readable = select.poll()
+        self._readable.register(self._connection.fileno(), select.POLLIN)
         self._lost: Callable[[str], None] | None = None
         self._ended = threading.Event()
         self._expected = False
@@ -156,7 +161,7 @@ class _Child:
             self._number += 1
             reading = _Reading(progress, len(values[0]) if progress else 0)  # type: ignore[arg-type]
             try:
-                self._connection.send((self._number, name, *values))
+                self._send(name, *values)
                 kind, value = self._wait(reading)
             except (EOFError, OSError):
                 # Its end is reported before this call's is: no later call may run before the restart.
@@ -172,11 +177,14 @@ class _Child:
             raise ServingError(value)
         return value
 
+    def _send(self, *message: object) -> None:
+        self._connection.send_bytes(pickle.dumps((self._number, *message), pickle.HIGHEST_PROTOCOL))
+
     def _wait(self, reading: _Reading) -> tuple[str, Any]:
         due = time.monotonic() + POLL_S
         while True:
-            if self._connection.poll(POLL_S):
-                number, kind, *values = self._connection.recv()
+            if not reading.may_be_cancelled or self._readable.poll(POLL_S * 1000):
+                number, kind, *values = pickle.loads(self._connection.recv_bytes())
                 if number != self._number:
                     continue
                 if kind != "emit":
@@ -185,8 +193,8 @@ class _Child:
             # Also while texts come without a pause.
             if time.monotonic() >= due:
                 due = time.monotonic() + POLL_S
-                for index in reading.newly_cancelled():
-                    self._connection.send((self._number, "cancel", index))
+                if found := reading.newly_cancelled():
+                    self._send("cancel", found)
 
     def watch(self, lost: Callable[[str], None]) -> None:
         """Call `lost` when the process ends, or now if it has."""
@@ -258,6 +266,10 @@ class _Reading:
         self._progress = progress
         self._waited_for = set(range(count))
         self.error: BaseException | None = None
+
+    @property
+    def may_be_cancelled(self) -> bool:
+        return self._progress is not None
 
     def emit(self, index: int, text: str) -> None:
         if self._progress is not None and self.error is None:

@@ -17,6 +17,7 @@ from typing import TextIO
 __all__ = ["Outbox", "Tail", "configure", "event", "relay"]
 
 FIELDS = "forge_fields"
+LINE = "forge_line"
 TAIL = 2000
 WAITING = 10_000
 FLUSH_S = 1.0
@@ -126,6 +127,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; what JSON cannot hold is shown as text."""
+        made: str | None = getattr(record, LINE, None)
+        if made is None:
+            # Once for all handlers.
+            made = self._line(record)
+            setattr(record, LINE, made)
+        return made
+
+    def _line(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             # Python 3.10 has no datetime.UTC.
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),

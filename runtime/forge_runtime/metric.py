@@ -84,12 +84,18 @@ class Metrics:
 
     def add(self, record: Record) -> None:
         """Count a finished request."""
+        self.observe_steps(record.steps)
         if record.status < 400:
             self.seconds.labels(record.path).observe(record.seconds)
         if record.status in ABANDONED:
             self.cancelled.inc()
         if record.first_token_seconds is not None:
             self.first_token.observe(record.first_token_seconds)
+
+    def observe_steps(self, seconds: Mapping[str, float]) -> None:
+        """Count steps that were done, by their seconds."""
+        for step, taken in seconds.items():
+            self.steps.labels(step).observe(taken)
 
     def watch(self, name: str, text: str, read: Callable[[], Mapping[str, float] | None], label: str) -> None:
         """Show values that are kept elsewhere, by a label; none where `read` has none."""

@@ -15,6 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import asdict
+from functools import partial
 
 import uvicorn
 
@@ -76,6 +77,7 @@ class Service:
         self._stopping = False
         self._hurry = False
         self._signals = 0
+        self._wake: Callable[[], object] | None = None
         self._backend = backend or (lambda: open_backend(config.backend))
         metrics = Metrics()
         server = config.server
@@ -131,6 +133,10 @@ class Service:
     def stop(self) -> None:
         """Begin to drain. From any thread, and from a signal's handler."""
         self._stopping = True
+        wake = self._wake
+        if wake is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                wake()
 
     def _signalled(self) -> None:
         # A second signal does not wait; one after `/api/shutdown` is the first.
@@ -161,8 +167,7 @@ class Service:
         self._engine.start(self._app.load, self.stop)
         if self._series is not None:
             self._series.start()
-        while not self._stopping and not serving.done():
-            await asyncio.sleep(POLL_S)
+        await self._until_stopped(serving)
         failed = self._engine.state is State.FAILED
         if not failed:
             await self._drain()
@@ -171,6 +176,14 @@ class Service:
         server.should_exit = True
         await serving
         return EXIT_FAILED if failed else EXIT_OK
+
+    async def _until_stopped(self, serving: asyncio.Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+        serving.add_done_callback(lambda _: stopped.set())
+        self._wake = partial(loop.call_soon_threadsafe, stopped.set)
+        if not self._stopping:  # else it came before there was anything to wake
+            await stopped.wait()
 
     async def _drain(self) -> None:
         self._engine.drain()

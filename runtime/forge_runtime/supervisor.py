@@ -15,7 +15,7 @@ from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.metric import Metrics
 from forge_runtime.recovery import Recovery
 from forge_runtime.state import State, Status
-from forge_runtime.step import StepClock
+from forge_runtime.step import timed
 from forge_runtime.worker import Job, Worker
 
 __all__ = ["Supervisor"]
@@ -42,7 +42,6 @@ class Supervisor:
         self._status = status
         self._limits = limits
         self._metrics = metrics
-        self._clock = StepClock(metrics)
         self._recovery: Recovery | None = None
         self._failed: Callable[[], None] = lambda: None
         self.server: AnyLifecycle | None = None
@@ -106,11 +105,14 @@ class Supervisor:
         server = self.server
         assert server is not None
         limit = _later(self._limits.load_s, self._end_load, server)
+        seconds: dict[str, float] = {}
         try:
-            self._clock.timed("load", self.once, server.load)
-            self._clock.timed("warm_up", self.once, server.warm_up)
+            timed("load", seconds, server.load)
+            timed("warm_up", seconds, server.warm_up)
         finally:
             limit.cancel()
+            self.once.update(seconds)
+            self._metrics.observe_steps(seconds)
 
     def _end_load(self, server: AnyLifecycle) -> None:
         if isinstance(server.backend, Supervised):

@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 def parse_json(text: str) -> object:
     """Parse strict JSON; raise ValueError for all else, however deep or long."""
     try:
-        value: object = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+        value: object = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("Nested too deeply") from None
     return value
@@ -206,6 +206,10 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"`{name}` is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
+"""Made once: json.loads would make one for each request."""
 
 
 def _truth_from_text(text: str) -> object:

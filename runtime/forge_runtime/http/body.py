@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -38,14 +39,20 @@ class BodyReader:
             # A few kilobytes of gzip can be gigabytes of prompt.
             raise RequestError("Compressed bodies are not served", status=415, code="unsupported_encoding")
         self._check_length(request)
+        # asyncio.wait_for would make a task for each body, most of which are there already.
+        timeout = _Timeout(self._limits.body_timeout_s)
         try:
-            return await asyncio.wait_for(self._collect(request), self._limits.body_timeout_s)
+            return await self._collect(request)
         except ClientDisconnect:
             raise client_left() from None
-        except asyncio.TimeoutError:
+        except asyncio.CancelledError:
+            if not timeout.is_over():
+                raise
             message = f"The body did not come within {self._limits.body_timeout_s:g} s"
             headers = (("connection", "close"),)
             raise RequestError(message, status=408, code="body_timeout", headers=headers) from None
+        finally:
+            timeout.end()
 
     def _check_length(self, request: Request) -> None:
         length = int(request.headers.get("content-length", "0"))  # h11 has refused what is no number
@@ -67,6 +74,30 @@ class BodyReader:
             return bytes(body)
         finally:
             self._held -= len(body)
+
+
+class _Timeout:
+    """Cancels the task that it is made in, after a time."""
+
+    def __init__(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._over = False
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def is_over(self) -> bool:
+        """Say whether it was this that has cancelled the task, and take that back."""
+        if self._over and sys.version_info >= (3, 11):
+            self._task.uncancel()
+        return self._over
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _expire(self) -> None:
+        self._over = True
+        self._task.cancel()
 
 
 def _too_large(limit: int) -> RequestError:

@@ -132,7 +132,12 @@ class _Connection(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = self.shared.limits
-        self.conn = Parser(self._limits, refuse=self._refuse, is_last=lambda: self.shared.draining)
+        self.conn = Parser(
+            self._limits,
+            refuse=self._refuse,
+            is_last=lambda: self.shared.draining,
+            on_head=lambda: self.loop.call_soon(self._write_head),
+        )
         self._phase = _Phase.OURS
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -249,6 +254,10 @@ class _Connection(H11Protocol):
             self.shared.on_refused(error.status)
             self._outlet.write(_encode(error, self.server_state.default_headers))
         self._close()
+
+    def _write_head(self) -> None:
+        if head := self.conn.take_head():
+            self._outlet.write(head)
 
     def _disconnect(self) -> None:
         """Tell the application that nothing it sends from now on is read."""

@@ -26,11 +26,14 @@ class Parser(h11.Connection):
         *,
         refuse: Callable[[RequestError], None],
         is_last: Callable[[], bool],
+        on_head: Callable[[], object],
     ) -> None:
         super().__init__(h11.SERVER, limits.max_header_bytes)
         self._limits = limits
         self._refuse = refuse
         self._is_last = is_last
+        self._on_head = on_head
+        self._head = b""
 
     @property
     def buffered(self) -> bool:
@@ -68,7 +71,19 @@ class Parser(h11.Connection):
             headers = [(name, value) for name, value in event.headers if name != b"connection"]
             headers.append((b"connection", b"close"))
             event = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
-        return super().send_with_data_passthrough(event)
+        data = super().send_with_data_passthrough(event)
+        if isinstance(event, h11.Response) and data is not None:
+            # It waits for what comes at once, mostly the body: one packet, for which the client wakes up once.
+            self._head, data = b"".join(data), []
+            self._on_head()
+        elif self._head and data is not None:
+            data = [self.take_head(), *data]
+        return data
+
+    def take_head(self) -> bytes:
+        """Return the head of a response that was not written yet, or nothing."""
+        head, self._head = self._head, b""
+        return head
 
     def _check(self, request: h11.Request) -> None:
         headers = list(request.headers)
