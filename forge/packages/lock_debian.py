@@ -61,6 +61,7 @@ def lock_debian(
     archive = Archive(indexes, prefer={each.name: each.version for each in upgrade.kept(previous)})
     packages = resolve(request.packages, archive, exclude=request.exclude)
     materials = tuple(_material(each, request.source) for each in packages)
+    upgrade.check(previous, materials)
     return Lock("deb", request.arch, request.requested, materials)
 
 

@@ -81,8 +81,10 @@ def lock_python(
         kept=upgrade.kept(previous),
         refresh=upgrade.everything or bool(upgrade.packages),
     )
-    chooser = _Chooser(request.target, pinned, downloader)
+    kept = upgrade.kept(previous)
+    chooser = _Chooser(request.target, pinned, downloader, {each.name: each for each in kept})
     materials = chooser.materials(resolution.packages)
+    upgrade.check(previous, materials)
     missing = tuple(each.material for each in pinned.absent)
     return Lock("python", request.target.arch, request.requested, materials, missing=missing)
 
@@ -102,6 +104,8 @@ class _Chooser:
     target: PythonTarget
     pinned: Pinned
     downloader: Downloader
+    kept: Mapping[str, Material]
+    """What is locked and is to stay, by name."""
 
     def materials(self, packages: Sequence[Package]) -> tuple[Material, ...]:
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -127,7 +131,10 @@ class _Chooser:
         for each in package.wheels:
             address = each.url or each.path or ""
             by_name[each.name or unquote(urlsplit(address).path).rpartition("/")[2]] = (address, each)
-        file = best_wheel(by_name, self.target)
+        was = self.kept.get(package.name)
+        # A better wheel that was uploaded since is an upgrade, too.
+        stays = was is not None and was.version == version and was.file in by_name
+        file = best_wheel([was.file] if was is not None and stays else by_name, self.target)
         if file is None:
             offered = ", ".join(sorted(by_name))
             raise MaterialError(f"`{package.name}` {version} has no wheel for {self.target}: [{offered}]")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,14 @@ class Index:
         document = {"meta": {"api-version": "1.1"}, "name": file.split("-")[0], "files": self._pages[path]}
         self.site.files[path] = json.dumps(document).encode()
         self.site.types[path] = "application/vnd.pypi.simple.v1+json"
+
+    def forget(self, name: str, *, at: str = "simple") -> None:
+        """Take a package off the index."""
+        del self._pages[f"/{at}/{name}/"]
+
+    def forget_cache(self) -> None:
+        """Make uv ask again, which it would not do so soon."""
+        shutil.rmtree(self.folder / "cache", ignore_errors=True)
 
     def link(self, name: str, version: str, tag: str = ANY, *requires: str) -> bytes:
         data = wheel(name, version, tag, *requires)
@@ -312,8 +321,7 @@ def test_the_present_versions_are_kept_unless_they_do_not_fit(index: Index) -> N
     index.add("lib", "1")
     present = index.lock("app")
     index.add("lib", "2")
-    for file in index.folder.glob("cache/*"):  # uv would not ask an index again so soon
-        file.rename(index.folder / f"old-{file.name}")
+    index.forget_cache()
 
     assert index.lock("app", previous=present) == present
     assert versions(index.lock("app")) == {"app": "1", "lib": "2"}
