@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -21,8 +21,20 @@ from forge.packages.lock_debian import DebianRequest, lock_debian
 from forge.packages.lock_model import lock_model
 from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.lock_sdist import lock_sdist
+from forge.packages.release_debian import Trust
 from forge.packages.target_python import PythonTarget
-from forge.packages.upgrade import Upgrade
+from forge.packages.upgrade import NOTHING, Upgrade
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to bring locks up to date."""
+
+    upgrade: Upgrade = NOTHING
+    trust: Trust = field(default_factory=Trust)
+    """What Debian archives must be."""
+    dry_run: bool = False
+    """Show what would change and write nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +85,23 @@ def check(wanted: Iterable[Wanted]) -> None:
         raise UserError(f"Stale or missing: [{', '.join(stale)}]", hint="Run `forge lock` and commit what it writes")
 
 
-def update(session: Session, wanted: Sequence[Wanted], upgrade: Upgrade, *, dry_run: bool) -> None:
+def update(session: Session, wanted: Sequence[Wanted], options: Options) -> None:
     """Resolve what is stale, incomplete or to be upgraded; one that fails does not keep the others from it."""
-    _refuse_unknown(wanted, upgrade)
+    _refuse_unknown(wanted, options.upgrade)
     faults: list[Fault] = []
     for each in wanted:
-        if each.is_fresh and not each.missing and not upgrade.concerns(each.previous):
+        if each.is_fresh and not each.missing and not options.upgrade.concerns(each.previous):
             click.echo(f"{each.shown}: up to date", err=True)
             continue
         try:
-            _update(session, each, upgrade, dry_run=dry_run)
+            _update(session, each, options)
         except MaterialError as error:
             faults += [Fault(fault.text, fault.place or each.shown, fault.hint) for fault in error.faults]
     if faults:
         raise MaterialError(faults[0], *faults[1:])
 
 
-def resolve(session: Session, request: LockRequest, previous: Lock | None, upgrade: Upgrade) -> Lock:
+def resolve(session: Session, request: LockRequest, previous: Lock | None, upgrade: Upgrade, trust: Trust) -> Lock:
     """Resolve one request with the workspace's sources."""
 
     def warn(text: str) -> None:
@@ -105,7 +117,7 @@ def resolve(session: Session, request: LockRequest, previous: Lock | None, upgra
             tell=lambda text: click.echo(f"  {text}", err=True),
         )
     if request.kind == "deb":
-        debian = DebianRequest(request.requirements, request.exclude, request.arch)
+        debian = DebianRequest(request.requirements, request.exclude, request.arch, trust=trust)
         return lock_debian(debian, session.places, previous=previous, upgrade=upgrade, warn=warn)
     if request.kind == "sdist":
         return lock_sdist(request.requirements[0], request.arch, session.places)
@@ -126,11 +138,11 @@ def _refuse_unknown(wanted: Iterable[Wanted], upgrade: Upgrade) -> None:
             raise UserError(f"No lock has a package `{name}`", hint="`--upgrade-package` takes what a lock file names")
 
 
-def _update(session: Session, wanted: Wanted, upgrade: Upgrade, *, dry_run: bool) -> None:
-    request = wanted.request
+def _update(session: Session, wanted: Wanted, options: Options) -> None:
+    request, upgrade = wanted.request, options.upgrade
     of = f"for {request.arch}" if request.model is None else f"of the model `{request.name}`"
     click.echo(f"{wanted.shown}: resolving {len(request.requested)} requirements {of} …", err=True)
-    made = resolve(session, request, wanted.previous, upgrade)
+    made = resolve(session, request, wanted.previous, upgrade, options.trust)
     for line in differences(wanted.previous, made):
         click.echo(f"  {line}")
     size = sum(each.digest.size for each in made.materials if isinstance(each.digest, Digest))
@@ -140,8 +152,8 @@ def _update(session: Session, wanted: Wanted, upgrade: Upgrade, *, dry_run: bool
     if wanted.path.is_file() and wanted.path.read_text(encoding="utf-8") == text:
         ending = ": nothing changed"
     else:
-        ending = ": not written" if dry_run else ""
-        if not dry_run:
+        ending = ": not written" if options.dry_run else ""
+        if not options.dry_run:
             wanted.path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(wanted.path, text)
     click.echo(f"{wanted.shown}: {len(made.materials)} {noun}, {size / 1e6:.1f} MB{lacking}{ending}", err=True)

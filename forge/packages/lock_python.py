@@ -24,11 +24,14 @@ from forge.packages.index_python import PackageIndex, normalize
 from forge.packages.resolve_python import Resolver
 from forge.packages.source_pin import Absent, Pinned, SourcePins, parse_requirement
 from forge.packages.sources import Sources, local_path, mask, setting_hint
+from forge.packages.stub import is_stub, may_be_stub
 from forge.packages.target_python import PythonTarget, best_wheel
 from forge.packages.upgrade import NOTHING, Upgrade
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageWheel
+
+_ELSEWHERE = "Name the source of the real one in `sources`, or cut it with `exclude_wheels`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class _Chooser:
         if not package.wheels:
             raise MaterialError(f"`{package.name}` {version} has no wheel", hint="forge builds no source distributions")
         if not any(int(part) for part in re.findall(r"\d+", version.partition("+")[0])):
-            raise MaterialError(f"`{package.name}` {version} is a placeholder, not a release")
+            raise MaterialError(f"`{package.name}` {version} is a placeholder, not a release", hint=_ELSEWHERE)
         by_name: dict[str, tuple[str, PackageWheel]] = {}
         for each in package.wheels:
             address = each.url or each.path or ""
@@ -143,6 +146,8 @@ class _Chooser:
             raise MaterialError(f"The index gives no sha256 for `{file}`")
         digest = Digest(wheel.hashes["sha256"], wheel.size or self._size(address, file))
         self._check_origin(package.name, file, digest)
+        if (was is None or was.digest != digest) and may_be_stub(digest.size):
+            self._refuse_stub(address, file)
         return Material(package.name, version, file, digest, self.pinned.ids.get(package.name, "pypi"))
 
     def _check_origin(self, name: str, file: str, digest: Digest) -> None:
@@ -152,6 +157,17 @@ class _Chooser:
                 offered = pin.files.get(file)
                 if offered is None or offered.sha256 not in ("", digest.hash):
                     raise MaterialError(f"`{file}` is not what source `{pin.source}` has: it came from another place")
+
+    def _refuse_stub(self, address: str, file: str) -> None:
+        try:
+            data = self.downloader.read(str(local_path(address)) if address.startswith("file:") else address).data
+        except Unavailable as error:
+            raise MaterialError(f"Cannot look into `{file}` at {mask(address)}: {error}") from error
+        if is_stub(data):
+            raise MaterialError(
+                f"`{file}` is a stub: it has nothing but its name",
+                hint=_ELSEWHERE,
+            )
 
     def _size(self, address: str, file: str) -> int:
         try:

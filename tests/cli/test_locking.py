@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.cli.locking import Wanted, check, find_wanted, update
+from forge.cli.locking import Options, Wanted, check, find_wanted, update
 from forge.cli.session import Session
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError, UserError
@@ -71,7 +71,7 @@ class Place:
 
     def update(self, *patterns: str, upgrade: Upgrade = NOTHING, dry_run: bool = False) -> None:
         session, wanted = self.wanted(*patterns)
-        update(session, wanted, upgrade, dry_run=dry_run)
+        update(session, wanted, Options(upgrade, dry_run=dry_run))
 
     def versions(self, name: str) -> dict[str, str]:
         table = tomllib.loads(self.file(name).read_text())

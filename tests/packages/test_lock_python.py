@@ -28,7 +28,7 @@ ANY, X86, ARM = "py3-none-any", "cp311-cp311-manylinux_2_28_x86_64", "cp311-cp31
 ARM64 = PythonTarget("arm64")
 
 
-def wheel(name: str, version: str, tag: str, *requires: str) -> bytes:
+def wheel(name: str, version: str, tag: str, *requires: str, stub: bool = False) -> bytes:
     """Make the smallest wheel that uv reads."""
     folder = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
@@ -39,6 +39,8 @@ def wheel(name: str, version: str, tag: str, *requires: str) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for member, text in members.items():
             archive.writestr(zipfile.ZipInfo(f"{folder}/{member}"), text)
+        if not stub:
+            archive.writestr(zipfile.ZipInfo(f"{name}.py"), "")
     return buffer.getvalue()
 
 
@@ -348,10 +350,44 @@ def test_a_yanked_version_is_told_of(index: Index) -> None:
     assert "yanked" in warnings[0]
 
 
-def test_a_source_distribution_is_refused(index: Index) -> None:
+def test_a_version_that_is_yanked_after_it_was_locked_is_kept_and_told_of(index: Index) -> None:
+    index.add("app", "1")
+    present = index.lock("app")
+    index.forget("app")
+    index.add("app", "1", yanked=True)
+    index.add("app", "0.9")
+    index.forget_cache()
+    warnings: list[str] = []
+    request = PythonRequest(("app",))
+
+    assert lock_python(request, index.sources(), previous=present, warn=warnings.append) == present
+    assert warnings == ["`app==1` is yanked"]
+    assert versions(lock_python(request, index.sources())) == {"app": "0.9"}
+
+
+@pytest.mark.parametrize("asked", ["app", "top"], ids=["asked for", "required"])
+def test_a_source_distribution_is_refused(index: Index, asked: str) -> None:
     index.offer("app-1.tar.gz", b"no wheel")
-    with pytest.raises(MaterialError, match=r"Cannot resolve \[app\] for Python 3.11 on amd64"):
+    index.add("top", "1", ANY, "app")
+    with pytest.raises(MaterialError, match=rf"Cannot resolve \[{asked}\] for Python 3.11 on amd64") as caught:
+        index.lock(asked)
+
+    assert "is built by a `wheel` target" in caught.value.faults[0].hint
+
+
+def test_a_stub_is_refused(index: Index) -> None:
+    index.offer(f"app-1-{ANY}.whl", wheel("app", "1", ANY, stub=True))
+    with pytest.raises(MaterialError, match="is a stub: it has nothing but its name") as caught:
         index.lock("app")
+
+    assert "`sources`" in caught.value.faults[0].hint
+
+
+def test_a_package_of_packages_is_none(index: Index) -> None:
+    index.offer(f"app-1-{ANY}.whl", wheel("app", "1", ANY, "lib", stub=True))
+    index.add("lib", "1")
+
+    assert versions(index.lock("app")) == {"app": "1", "lib": "1"}
 
 
 def test_what_is_no_requirement_is_refused(index: Index) -> None:

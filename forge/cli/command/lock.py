@@ -7,10 +7,11 @@ import os
 import click
 
 from forge.cli.exporting import export_pylock
+from forge.cli.locking import Options, find_wanted, update
 from forge.cli.locking import check as check_locks
-from forge.cli.locking import find_wanted, update
 from forge.cli.options import CONTEXT, working_folder
 from forge.cli.session import Session
+from forge.packages.release_debian import KEYRING, Trust
 from forge.packages.upgrade import Upgrade
 
 
@@ -38,6 +39,8 @@ Examples:
     help="Take newer versions of this Python or Debian package alone; may be repeated.",
 )
 @click.option("--dry-run", is_flag=True, help="Resolve and show what would change; write nothing.")
+@click.option("--unsigned", is_flag=True, help="Take Debian archives whose signature is not checked.")
+@click.option("--expired", is_flag=True, help="Take Debian archives past their Valid-Until: snapshots.")
 @click.option(
     "--export",
     type=click.Choice(["pylock"]),
@@ -53,6 +56,8 @@ def command(
     upgrade: bool,
     packages: tuple[str, ...],
     dry_run: bool,
+    unsigned: bool,
+    expired: bool,
     export: str | None,
     to: str | None,
     vendored: str | None,
@@ -78,5 +83,6 @@ def command(
     elif check:
         check_locks(wanted)
     else:
-        update(session, wanted, Upgrade(upgrade, frozenset(packages)), dry_run=dry_run)
+        trust = Trust(None if unsigned else KEYRING, refuse_expired=not expired)
+        update(session, wanted, Options(Upgrade(upgrade, frozenset(packages)), trust, dry_run))
     return 0
