@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -421,6 +422,35 @@ def test_what_cannot_be_resolved_is_told_without_credentials(index: Index) -> No
         lock_python(PythonRequest(("app",)), sources)
 
     assert "secret" not in str(caught.value)
+
+
+def test_credentials_reach_neither_a_lock_nor_a_warning(index: Index) -> None:
+    index.add("app", "1")
+    index.add("lib", "1", at="private")
+    me = index.site.address.replace("//", "//me:secret@")
+    links = f"{me}/links?token=secret"
+    index.site.files["/links?token=secret"] = b"<a></a>"
+    environ = {"PIP_INDEX_URL": f"{me}/simple", "PIP_EXTRA_INDEX_URL": f"{me}/more", "PIP_FIND_LINKS": links}
+    warnings: list[str] = []
+    sources = index.sources({"mine": f"{me}/private", "gone": f"{me}/gone"}, **environ)
+    request = PythonRequest(("app",), sources={"lib": "mine", "other": "gone"})
+    lock = lock_python(request, sources, warn=warnings.append)
+
+    assert versions(lock) == {"app": "1", "lib": "1"}
+    assert "secret" not in render(lock) + "".join(warnings)
+    assert all("authorization" in headers for headers in index.site.asked("/private/lib/"))
+
+
+def test_netrc_opens_an_index(index: Index) -> None:
+    index.add("app", "1")
+    index.add("lib", "1", at="private")
+    (index.folder / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    sources = index.sources({"mine": f"{index.site.address}/private"})
+    lock = lock_python(PythonRequest(("app",), sources={"lib": "mine"}), sources)
+    expected = "Basic " + base64.b64encode(b"me:secret").decode()
+
+    assert index.site.asked("/private/lib/")[0].get("authorization") == expected
+    assert "secret" not in render(lock)
 
 
 FILES = [
