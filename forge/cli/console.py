@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
 
@@ -16,8 +16,8 @@ Mode = Literal["auto", "tty", "plain", "quiet"]
 
 _SHOWN = 6
 """Actions that the live display lists."""
-_QUIET_SECONDS = 0.2
-"""An action shorter than this gets no plain line of its own start."""
+_PLAIN_SECONDS = 10.0
+"""How often a long download says in plain lines how far it is."""
 
 
 @dataclass(slots=True)
@@ -26,6 +26,9 @@ class _Running:
     since: float
     done: int = 0
     total: int = 0
+    begun: int = -1
+    """Bytes that were there before: what an earlier call left was not downloaded at any speed."""
+    told: float = 0.0
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class Console:
     mode: Mode
     color: bool
     stream: TextIO
+    clock: Callable[[], float] = time.monotonic
     total: int = 0
     finished: int = 0
     ran: int = 0
@@ -88,11 +92,11 @@ class Console:
             case Plan(actions):
                 self.total, self.finished = actions, 0
             case ActionStarted(name, action):
-                self._running[name] = _Running(action.description, time.monotonic())
+                self._running[name] = _Running(action.description, self.clock())
                 self._start_live()
             case ActionProgress(name, done, total):
                 if name in self._running:
-                    self._running[name].done, self._running[name].total = done, total
+                    self._advance(self._running[name], done, total)
             case ActionFinished(name, action, outcome, seconds):
                 running = self._running.pop(name, None)
                 self.finished += 1
@@ -103,6 +107,14 @@ class Console:
                     self.line(f"FAILED {action.description} after {seconds:.1f} s", "error")
             case Warned(text):
                 self.line(f"warning: {text}", "warning")
+
+    def _advance(self, running: _Running, done: int, total: int) -> None:
+        running.begun = done if running.begun < 0 else min(running.begun, done)
+        running.done, running.total = done, total
+        now = self.clock()
+        if self.mode == "plain" and now - max(running.since, running.told) >= _PLAIN_SECONDS:
+            running.told = now
+            self.line(f"    {_progress(running, now)}")
 
     def _tell(self, text: str, seconds: float, running: _Running | None) -> None:
         if self.mode != "plain":
@@ -124,7 +136,7 @@ class Console:
         from rich.text import Text
 
         with self._lock:
-            now = time.monotonic()
+            now = self.clock()
             running = sorted(self._running.values(), key=lambda each: each.since)
             lines = [f"[{self.finished}/{self.total}] {len(running)} running"]
             lines += [f"    {_progress(each, now)}" for each in running[:_SHOWN]]
@@ -146,7 +158,7 @@ def _progress(running: _Running, now: float) -> str:
     seconds = now - running.since
     if not running.total:
         return f"{running.text} {seconds:.0f} s"
-    speed = running.done / seconds if seconds > 0 else 0.0
+    speed = (running.done - max(running.begun, 0)) / seconds if seconds > 0 else 0.0
     left = f", {(running.total - running.done) / speed:.0f} s left" if speed > 0 else ""
     share = 100 * running.done // running.total
     return f"{running.text} {share}% of {human(running.total)}, {human(speed)}/s{left}"

@@ -50,12 +50,13 @@ def export_pylock(session: Session, text: str, to: str | None, vendored: str | N
     if not to:
         click.echo(written, nl=False)
         return 0
-    _replace(target, written)
+    replace_file(target, written)
     click.echo(f"{to}: the wheels of {label}, expected in `{vendored or FOLDER}`", err=True)
     return 0
 
 
-def _replace(target: Path, text: str) -> None:
+def replace_file(target: Path, text: str) -> None:
+    """Write a file aside and rename it: it is there whole, or as it was."""
     with host_errors(target):
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:

@@ -71,6 +71,8 @@ class Lock:
     """Of a model: `OWNER/NAME`, where its source has repositories."""
     revision: str = ""
     """Of a model: the commit."""
+    released: tuple[tuple[str, str], ...] = ()
+    """Of Debian packages: each suite's date, sorted; a lock is not made from an older state than the last one."""
     missing: tuple[MissingMaterial, ...] = ()
     """Of Python packages: those whose sources had no answer, sorted by name; nothing is built from such a lock."""
 
@@ -141,7 +143,7 @@ def parse(table: Mapping[str, object]) -> Lock:
         MissingMaterial(_text(each, "name"), _text(each, "requirement"), _text(each, "source"))
         for each in _tables(table, "missing")
     )
-    return Lock(kind, _text(table, "arch"), tuple(wanted), materials, missing=missing)
+    return Lock(kind, _text(table, "arch"), tuple(wanted), materials, released=_dates(table), missing=missing)
 
 
 def render(lock: Lock) -> str:
@@ -156,6 +158,9 @@ def render(lock: Lock) -> str:
     lines.append("requested = [")
     lines.extend(f"    {_quoted(item)}," for item in sorted(lock.requested))
     lines.append("]")
+    if lock.released:
+        dates = ", ".join(f"{_quoted(suite)} = {_quoted(date)}" for suite, date in sorted(lock.released))
+        lines.append(f"released = {{ {dates} }}")
     for material in sorted(lock.materials, key=lambda each: (each.name, each.version, each.file)):
         entry = _table(material)
         if is_model:
@@ -184,6 +189,13 @@ def _table(material: Material) -> dict[str, str | int]:
         "suite": material.suite,
         "path": material.path,
     }
+
+
+def _dates(table: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    found = table.get("released", {})
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise LockError("`released` must be a table of texts")
+    return tuple(sorted(found.items()))
 
 
 def _tables(table: Mapping[str, object], key: str) -> Sequence[Mapping[str, object]]:

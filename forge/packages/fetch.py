@@ -175,6 +175,11 @@ def _hint(material: Material, reasons: list[str]) -> str:
         )
     if material.source == WEB:
         return 'Put the file into a folder and name that: `"*" = "folder"` in `[sources]` of WORKSPACE.toml'
+    if material.suite and reasons and all(f"Has no `{material.file}`" in reason for reason in reasons):
+        return (
+            f"The archive keeps the newest versions only: `forge lock --upgrade-package {material.name}`, or an "
+            f"archive of snapshots; {setting_hint(material.source)}"
+        )
     return setting_hint(material.source)
 
 

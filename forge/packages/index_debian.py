@@ -56,8 +56,10 @@ class Package:
 class SuiteIndex:
     """The packages of one suite and architecture; stanzas are read only when asked for."""
 
-    def __init__(self, suite: str, text: str) -> None:
+    def __init__(self, suite: str, text: str, released: str = "") -> None:
         self.suite = suite
+        self.released = released
+        """Date of the Release file, which comes before the dates of later ones in sorted order."""
         self._stanzas: dict[str, list[str]] = {}
         self._providers: dict[str, set[str]] = {}
         for stanza in re.split(r"\n\n+", text):

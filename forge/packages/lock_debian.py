@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import unquote
 
@@ -13,7 +12,7 @@ from forge.core.lock import Lock, Material, requested
 from forge.packages.connection import Connection
 from forge.packages.download import Downloader
 from forge.packages.index_debian import Archive, Package
-from forge.packages.release_debian import KEYRING, Suites
+from forge.packages.release_debian import Suites, Trust
 from forge.packages.resolve_debian import resolve
 from forge.packages.sources import Sources
 from forge.packages.upgrade import NOTHING, Upgrade
@@ -33,8 +32,7 @@ class DebianRequest:
     arch: Literal["amd64", "arm64"] = "amd64"
     suites: tuple[str, ...] = BOOKWORM
     source: str = "debian"
-    keyring: Path | None = KEYRING
-    """Who may sign the suites; None takes unsigned archives."""
+    trust: Trust = field(default_factory=Trust)
 
     @property
     def requested(self) -> tuple[str, ...]:
@@ -56,12 +54,18 @@ def lock_debian(
     if both:
         raise MaterialError(f"Packages are both asked for and excluded: [{', '.join(both)}]")
     downloader = downloader or Downloader(connection=Connection(sources.environ))
-    suites = Suites(request.source, sources, downloader, warn, request.keyring)
+    released = dict(previous.released) if previous else {}
+    suites = Suites(request.source, sources, downloader, warn, request.trust, released)
     indexes = [suites.read(suite, request.arch) for suite in request.suites]
     archive = Archive(indexes, prefer={each.name: each.version for each in upgrade.kept(previous)})
     packages = resolve(request.packages, archive, exclude=request.exclude)
     materials = tuple(_material(each, request.source) for each in packages)
-    return Lock("deb", request.arch, request.requested, materials)
+    upgrade.check(previous, materials)
+    dates = tuple(sorted((each.suite, each.released) for each in indexes if each.released))
+    made = Lock("deb", request.arch, request.requested, materials, released=dates)
+    if previous is not None and previous.released and replace(made, released=previous.released) == previous:
+        return previous  # nothing is gained by a newer date alone
+    return made
 
 
 def _material(package: Package, source: str) -> Material:

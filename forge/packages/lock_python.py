@@ -24,11 +24,14 @@ from forge.packages.index_python import PackageIndex, normalize
 from forge.packages.resolve_python import Resolver
 from forge.packages.source_pin import Absent, Pinned, SourcePins, parse_requirement
 from forge.packages.sources import Sources, local_path, mask, setting_hint
+from forge.packages.stub import is_stub, may_be_stub
 from forge.packages.target_python import PythonTarget, best_wheel
 from forge.packages.upgrade import NOTHING, Upgrade
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageWheel
+
+_ELSEWHERE = "Name the source of the real one in `sources`, or cut it with `exclude_wheels`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ def lock_python(
         kept=upgrade.kept(previous),
         refresh=upgrade.everything or bool(upgrade.packages),
     )
-    chooser = _Chooser(request.target, pinned, downloader)
+    kept = upgrade.kept(previous)
+    chooser = _Chooser(request.target, pinned, downloader, {each.name: each for each in kept})
     materials = chooser.materials(resolution.packages)
+    upgrade.check(previous, materials)
     missing = tuple(each.material for each in pinned.absent)
     return Lock("python", request.target.arch, request.requested, materials, missing=missing)
 
@@ -102,6 +107,8 @@ class _Chooser:
     target: PythonTarget
     pinned: Pinned
     downloader: Downloader
+    kept: Mapping[str, Material]
+    """What is locked and is to stay, by name."""
 
     def materials(self, packages: Sequence[Package]) -> tuple[Material, ...]:
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -122,12 +129,15 @@ class _Chooser:
         if not package.wheels:
             raise MaterialError(f"`{package.name}` {version} has no wheel", hint="forge builds no source distributions")
         if not any(int(part) for part in re.findall(r"\d+", version.partition("+")[0])):
-            raise MaterialError(f"`{package.name}` {version} is a placeholder, not a release")
+            raise MaterialError(f"`{package.name}` {version} is a placeholder, not a release", hint=_ELSEWHERE)
         by_name: dict[str, tuple[str, PackageWheel]] = {}
         for each in package.wheels:
             address = each.url or each.path or ""
             by_name[each.name or unquote(urlsplit(address).path).rpartition("/")[2]] = (address, each)
-        file = best_wheel(by_name, self.target)
+        was = self.kept.get(package.name)
+        # A better wheel that was uploaded since is an upgrade, too.
+        stays = was is not None and was.version == version and was.file in by_name
+        file = best_wheel([was.file] if was is not None and stays else by_name, self.target)
         if file is None:
             offered = ", ".join(sorted(by_name))
             raise MaterialError(f"`{package.name}` {version} has no wheel for {self.target}: [{offered}]")
@@ -136,6 +146,8 @@ class _Chooser:
             raise MaterialError(f"The index gives no sha256 for `{file}`")
         digest = Digest(wheel.hashes["sha256"], wheel.size or self._size(address, file))
         self._check_origin(package.name, file, digest)
+        if (was is None or was.digest != digest) and may_be_stub(digest.size):
+            self._refuse_stub(address, file)
         return Material(package.name, version, file, digest, self.pinned.ids.get(package.name, "pypi"))
 
     def _check_origin(self, name: str, file: str, digest: Digest) -> None:
@@ -145,6 +157,17 @@ class _Chooser:
                 offered = pin.files.get(file)
                 if offered is None or offered.sha256 not in ("", digest.hash):
                     raise MaterialError(f"`{file}` is not what source `{pin.source}` has: it came from another place")
+
+    def _refuse_stub(self, address: str, file: str) -> None:
+        try:
+            data = self.downloader.read(str(local_path(address)) if address.startswith("file:") else address).data
+        except Unavailable as error:
+            raise MaterialError(f"Cannot look into `{file}` at {mask(address)}: {error}") from error
+        if is_stub(data):
+            raise MaterialError(
+                f"`{file}` is a stub: it has nothing but its name",
+                hint=_ELSEWHERE,
+            )
 
     def _size(self, address: str, file: str) -> int:
         try:

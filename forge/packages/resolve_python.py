@@ -22,6 +22,10 @@ from forge.packages.target_python import PythonTarget
 if TYPE_CHECKING:
     from packaging.pylock import Pylock
 
+_BUILD = (
+    "A package that has source archives alone is built by a `wheel` target: "
+    "name that in `built`, and the package in `exclude_wheels`"
+)
 _SECONDS = 600
 _FILE = "pylock.forge.toml"
 _KEPT = frozenset(("UV_CACHE_DIR", "UV_HTTP_TIMEOUT", "UV_KEYRING_PROVIDER", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"))
@@ -64,7 +68,9 @@ class Resolver:
             if code:
                 wanted = ", ".join(requirements)
                 text = f"Cannot resolve [{wanted}] for {self.target}:\n{talk}"
-                raise MaterialError(text, hint=setting_hint("pypi"))
+                raise MaterialError(
+                    text, hint=_BUILD if "building from source is disabled" in talk else setting_hint("pypi")
+                )
             for line in talk.splitlines():
                 if line.startswith("warning:"):
                     self.warn(line.removeprefix("warning:").strip())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from forge.core.errors import Fault, MaterialError
 from forge.core.lock import Lock, Material
 from forge.packages.index_python import normalize
 
@@ -20,8 +22,26 @@ class Upgrade:
         """List the materials of `previous` whose versions are to stay."""
         if previous is None or self.everything:
             return ()
-        names = {spelled for each in self.packages for spelled in (each, normalize(each))}
-        return tuple(each for each in previous.materials if each.name not in names)
+        return tuple(each for each in previous.materials if not self._names(each))
+
+    def concerns(self, previous: Lock | None) -> bool:
+        """Say whether anything of `previous` is to be resolved anew."""
+        return self.everything or (previous is not None and any(map(self._names, previous.materials)))
+
+    def check(self, previous: Lock | None, materials: Iterable[Material]) -> None:
+        """Refuse files whose bytes changed under a version that is to stay; MaterialError names each."""
+        kept = {(each.name, each.version, each.file): each for each in self.kept(previous)}
+        faults = []
+        for each in materials:
+            was = kept.get((each.name, each.version, each.file))
+            if was is not None and was.digest != each.digest:
+                text = f"`{each.file}` was replaced: locked is sha256 {was.digest.hash}, now offered {each.digest.hash}"
+                faults.append(Fault(text, hint=f"If that is right: `forge lock --upgrade-package {each.name}`"))
+        if faults:
+            raise MaterialError(faults[0], *faults[1:])
+
+    def _names(self, material: Material) -> bool:
+        return any(material.name in (each, normalize(each)) for each in self.packages)
 
 
 NOTHING = Upgrade()

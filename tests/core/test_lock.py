@@ -32,6 +32,7 @@ LOCKS = st.builds(
     materials=st.lists(MATERIALS, max_size=3).map(
         lambda found: tuple(sorted(found, key=lambda each: (each.name, each.version, each.file)))
     ),
+    released=st.dictionaries(TEXTS, TEXTS, max_size=2).map(lambda found: tuple(sorted(found.items()))),
     missing=st.lists(st.builds(MissingMaterial, TEXTS, TEXTS, TEXTS), max_size=2).map(
         lambda found: tuple(sorted(found, key=lambda each: (each.name, each.requirement)))
     ),
@@ -140,6 +141,26 @@ def test_refuses_a_table_that_is_no_lock(change: dict[str, object], fault: str) 
 def test_refuses_an_entry_that_cannot_be(change: dict[str, object], fault: str) -> None:
     with pytest.raises(LockError, match=fault):
         parse({**TABLE, "package": [{**ENTRY, **change}]})
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"released": ["bookworm"]}, "`released` must be a table of texts"),
+        ({"released": {"bookworm": 3}}, "`released` must be a table of texts"),
+        ({"missing": {"name": "a"}}, "`missing` must be a list of tables"),
+        ({"missing": [{"name": "a", "requirement": "a==1"}]}, "`source` is missing"),
+    ],
+)
+def test_refuses_what_it_cannot_read_beside_the_entries(change: dict[str, object], fault: str) -> None:
+    with pytest.raises(LockError, match=fault):
+        parse({**TABLE, **change})
+
+
+def test_a_suites_date_stands_before_the_packages() -> None:
+    lock = Lock("deb", "amd64", ("a",), (), released=(("bookworm", "2026-05-16T09:00:00Z"),))
+
+    assert render(lock).splitlines()[-1] == 'released = { "bookworm" = "2026-05-16T09:00:00Z" }'
 
 
 def test_a_request_says_what_its_lock_must_have_been_asked() -> None:

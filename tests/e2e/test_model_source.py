@@ -105,7 +105,7 @@ def test_a_hubs_model_is_locked_fetched_checked_and_built(forge: Forge, hub: Hub
         for name in ("config.json", "model.safetensors", "tokenizer.json")
     ]
     assert "127.0.0.1" not in (forge.cwd / LOCK).read_text()
-    assert f"acme/tiny: new -> {commit}" in said.stdout
+    assert f"added acme/tiny {commit}" in said.stdout
     assert "Check the files of //m:weights" in built.ran
     assert contents(forge.cwd / "forge-out/m/weights") == {
         name: MODEL[name] for name in ("config.json", "model.safetensors", "tokenizer.json")
@@ -129,10 +129,13 @@ def test_a_lock_is_up_to_date_until_it_is_upgraded(forge: Forge, hub: Hub) -> No
     kept, checked = forge("lock", "//m:weights"), forge("lock", "//m:weights", "--check")
     upgraded = forge("lock", "//m:weights", "--upgrade")
 
-    before, after = Digest.of(MODEL["config.json"]).short, Digest.of(b'{"model_type": "gpt3"}').short
+    before, after = Digest.of(MODEL["config.json"]).hash, Digest.of(b'{"model_type": "gpt3"}').hash
     assert "up to date" in kept.stderr
     assert checked.stdout == ""
-    assert upgraded.stdout.splitlines() == [f"  acme/tiny: {old} -> {new}", f"  config.json: {before} -> {after}"]
+    assert upgraded.stdout.splitlines() == [
+        f"  changed acme/tiny: {old} -> {new}",
+        f"  changed config.json: sha256 {before} -> {after}",
+    ]
 
 
 def test_other_files_of_a_branch_are_locked_at_the_same_commit(forge: Forge, hub: Hub) -> None:
@@ -143,10 +146,7 @@ def test_other_files_of_a_branch_are_locked_at_the_same_commit(forge: Forge, hub
 
     assert "Stale or missing: [targets/m/weights.lock.toml]" in forge("lock", "//m:weights", "--check", code=1).stderr
     assert "is stale" in forge("build", "//m:weights", code=1).stderr
-    assert [line.split(":")[0].strip() for line in forge("lock", "//m:weights").stdout.splitlines()] == [
-        "README.md",
-        "tokenizer.json",
-    ]
+    assert forge("lock", "//m:weights").stdout.splitlines() == ["  added README.md", "  removed tokenizer.json"]
     assert tomllib.loads((forge.cwd / LOCK).read_text())["revision"] == old
 
 

@@ -214,6 +214,13 @@ def test_an_address_is_asked_as_it_is_declared(site: Site, store: MemoryStore) -
     assert store.contains(WEB.digest)
 
 
+def test_a_package_that_left_its_archive_says_how_to_move_on(site: Site, store: MemoryStore) -> None:
+    with pytest.raises(MaterialError, match=r"Has no `x_1\+b1_amd64\.deb`") as caught:
+        fetcher(store, {"debian": site.address}).fetch(DEB)
+
+    assert "`forge lock --upgrade-package x`, or an archive of snapshots" in caught.value.faults[0].hint
+
+
 def test_an_address_that_is_gone_says_how_to_do_without(site: Site, store: MemoryStore) -> None:
     with pytest.raises(MaterialError, match="Put the file into a folder and name that"):
         fetcher(store, {}).fetch(replace(WEB, path=f"{site.address}/m.gguf"))

@@ -7,15 +7,19 @@ import gzip
 import hashlib
 import lzma
 import shutil
+import tomllib
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from forge.core.errors import MaterialError
+from forge.core.errors import HostError, MaterialError
 from forge.core.lock import parse, render
 from forge.packages.lock_debian import DebianRequest, lock_debian
+from forge.packages.release_debian import Trust
 from forge.packages.sources import Sources
+from forge.packages.upgrade import Upgrade
 from tests.packages.test_resolve_debian import packages_file
 
 KEY = (
@@ -40,7 +44,9 @@ C0knAQDBnQMFQJAS7wFRvmuChOdOKRyKbYUHfzXSH2a39PIoeAD/b/5SomBJepf0
 -----END PGP SIGNATURE-----
 """
 
-REQUEST = DebianRequest(("a",), suites=("stable",), keyring=None)
+UNSIGNED = Trust(None)
+REQUEST = DebianRequest(("a",), suites=("stable",), trust=UNSIGNED)
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 class Mirror:
@@ -164,22 +170,115 @@ def test_an_unsigned_archive_is_told_of(mirror: Mirror) -> None:
     assert warnings == ["The Release file of `stable` is not signed"]
 
 
-def test_a_signature_that_cannot_be_checked_is_told_of(mirror: Mirror) -> None:
+def test_a_signature_that_is_not_to_be_checked_is_told_of(mirror: Mirror) -> None:
     signed_suite(mirror, SIGNED)
     warnings: list[str] = []
-    keyring = mirror.folder / "nothing.gpg"
     with pytest.raises(MaterialError, match="provides `a`"):
-        lock_debian(replace(REQUEST, keyring=keyring), mirror.sources, warn=warnings.append)
+        lock_debian(REQUEST, mirror.sources, warn=warnings.append)
 
-    assert len(warnings) == 1
-    assert warnings[0].startswith("The signature of `stable` is not checked")
+    assert warnings == ["The signature of `stable` is not checked"]
+
+
+def test_without_the_means_to_check_a_signature_nothing_is_locked(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_suite(mirror, SIGNED)
+    with pytest.raises(HostError, match=r"cannot be checked: there is no `.*nothing\.gpg`|`gpgv` is not installed"):
+        lock_debian(replace(REQUEST, trust=Trust(mirror.folder / "nothing.gpg")), mirror.sources)
+    monkeypatch.setenv("PATH", str(mirror.folder))
+    with pytest.raises(HostError, match="cannot be checked: `gpgv` is not installed") as caught:
+        lock_debian(replace(REQUEST, trust=Trust(keyring_file(mirror))), mirror.sources)
+
+    assert caught.value.faults[0].hint == (
+        "`apt install gpgv debian-archive-keyring`, or `forge lock --unsigned` to trust whoever answers"
+    )
+
+
+@pytest.mark.skipif(not shutil.which("gpgv"), reason="needs gpgv")
+def test_a_signature_by_an_unknown_key_names_it(mirror: Mirror) -> None:
+    signed_suite(mirror, SIGNED)
+    keyring = mirror.folder / "other.gpg"
+    keyring.write_bytes(b"")
+    with pytest.raises(MaterialError, match=r"it is by the key 2A283784?[0-9A-F]+, which `.*other\.gpg` does not have"):
+        lock_debian(replace(REQUEST, trust=Trust(keyring)), mirror.sources)
+
+
+def dated(mirror: Mirror, *fields: str) -> None:
+    """Date the Release file of a suite that is there."""
+    release = mirror.folder / "dists/stable/Release"
+    kept = [line for line in release.read_text().splitlines() if not line.startswith(("Date", "Valid"))]
+    release.write_text("\n".join([*fields, *kept]) + "\n")
+
+
+def test_an_archive_past_its_time_is_refused_unless_that_is_wanted(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    dated(mirror, "Valid-Until: Sun, 31 May 2026 23:00:00 UTC")
+    trust = Trust(None, now=lambda: NOW)
+    with pytest.raises(MaterialError, match=r"`stable` is out of date: it was valid until 2026-05-31T23:00:00Z"):
+        lock_debian(replace(REQUEST, trust=trust), mirror.sources)
+
+    assert lock_debian(replace(REQUEST, trust=replace(trust, refuse_expired=False)), mirror.sources).materials
+    dated(mirror, "Valid-Until: Mon, 1 Jun 2026 00:00:01 +0000")
+    assert lock_debian(replace(REQUEST, trust=trust), mirror.sources).materials
+
+
+def test_an_archive_is_not_taken_back_in_time(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    dated(mirror, "Date: Sat, 16 May 2026 09:00:00 UTC")
+    lock = lock_debian(REQUEST, mirror.sources)
+    assert lock.released == (("stable", "2026-05-16T09:00:00Z"),)
+    assert parse(tomllib.loads(render(lock))) == lock
+
+    dated(mirror, "Date: Fri, 15 May 2026 09:00:00 UTC")
+    everything = Upgrade(everything=True)
+    expected = r"is of 2026-05-15T09:00:00Z, older than that of the lock, 2026-05-16T09:00:00Z"
+    with pytest.raises(MaterialError, match=expected):
+        lock_debian(REQUEST, mirror.sources, previous=lock, upgrade=everything)
+    dated(mirror)
+    with pytest.raises(MaterialError, match="has no date, the lock was made from that of 2026"):
+        lock_debian(REQUEST, mirror.sources, previous=lock)
+
+
+def test_a_newer_date_alone_changes_no_lock(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    dated(mirror, "Date: Sat, 16 May 2026 09:00:00 UTC")
+    lock = lock_debian(REQUEST, mirror.sources)
+    dated(mirror, "Date: Sun, 17 May 2026 09:00:00 UTC")
+
+    assert lock_debian(REQUEST, mirror.sources, previous=lock, upgrade=Upgrade(everything=True)) == lock
+
+
+def test_a_date_that_is_none_is_refused(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    dated(mirror, "Date: yesterday")
+    with pytest.raises(MaterialError, match="`Date` of the Release file is no date: `yesterday`"):
+        lock_debian(REQUEST, mirror.sources)
+
+
+def test_one_package_is_upgraded_alone(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1; Depends: b", "b 1")
+    lock = lock_debian(REQUEST, mirror.sources)
+    shutil.rmtree(mirror.folder / "dists")
+    mirror.suite("stable", "a 1; Depends: b", "a 2; Depends: b", "b 1", "b 2")
+    made = lock_debian(REQUEST, mirror.sources, previous=lock, upgrade=Upgrade(packages=frozenset("b")))
+
+    assert [(each.name, each.version) for each in made.materials] == [("a", "1"), ("b", "2")]
+
+
+def test_a_package_that_left_its_archive_gives_way_to_the_version_that_is_there(mirror: Mirror) -> None:
+    mirror.suite("stable", "a 1")
+    lock = lock_debian(REQUEST, mirror.sources)
+    shutil.rmtree(mirror.folder / "dists")
+    mirror.suite("stable", "a 2")
+
+    assert [each.version for each in lock_debian(REQUEST, mirror.sources, previous=lock).materials] == ["2"]
 
 
 @pytest.mark.skipif(not shutil.which("gpgv"), reason="needs gpgv")
 def test_a_valid_signature_is_believed(mirror: Mirror) -> None:
     signed_suite(mirror, SIGNED)
     with pytest.raises(MaterialError, match="provides `a`"):  # the index was read, and is empty
-        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+        lock_debian(replace(REQUEST, trust=Trust(keyring_file(mirror))), mirror.sources)
 
 
 @pytest.mark.skipif(not shutil.which("gpgv"), reason="needs gpgv")
@@ -191,20 +290,20 @@ def test_a_valid_signature_is_believed(mirror: Mirror) -> None:
 def test_an_invalid_signature_is_refused(mirror: Mirror, text: str) -> None:
     signed_suite(mirror, text)
     with pytest.raises(MaterialError, match="signature of the Release file is not valid"):
-        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+        lock_debian(replace(REQUEST, trust=Trust(keyring_file(mirror))), mirror.sources)
 
 
 @pytest.mark.skipif(not shutil.which("gpgv"), reason="needs gpgv")
 def test_what_stands_outside_of_the_signature_does_not_count(mirror: Mirror) -> None:
     signed_suite(mirror, f"SHA256:\n {'0' * 64} 5 main/binary-amd64/Packages\n\n{SIGNED}")
     with pytest.raises(MaterialError, match=r"provides `a`|not valid"):
-        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+        lock_debian(replace(REQUEST, trust=Trust(keyring_file(mirror))), mirror.sources)
 
 
 def test_a_keyring_refuses_an_archive_that_is_not_signed(mirror: Mirror) -> None:
     mirror.suite("stable", "a 1")
     with pytest.raises(MaterialError, match="Cannot read suite"):
-        lock_debian(replace(REQUEST, keyring=keyring_file(mirror)), mirror.sources)
+        lock_debian(replace(REQUEST, trust=Trust(keyring_file(mirror))), mirror.sources)
 
 
 def signed_suite(mirror: Mirror, text: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import os
+import shutil
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +29,7 @@ ANY, X86, ARM = "py3-none-any", "cp311-cp311-manylinux_2_28_x86_64", "cp311-cp31
 ARM64 = PythonTarget("arm64")
 
 
-def wheel(name: str, version: str, tag: str, *requires: str) -> bytes:
+def wheel(name: str, version: str, tag: str, *requires: str, stub: bool = False) -> bytes:
     """Make the smallest wheel that uv reads."""
     folder = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
@@ -38,6 +40,8 @@ def wheel(name: str, version: str, tag: str, *requires: str) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for member, text in members.items():
             archive.writestr(zipfile.ZipInfo(f"{folder}/{member}"), text)
+        if not stub:
+            archive.writestr(zipfile.ZipInfo(f"{name}.py"), "")
     return buffer.getvalue()
 
 
@@ -75,6 +79,14 @@ class Index:
         document = {"meta": {"api-version": "1.1"}, "name": file.split("-")[0], "files": self._pages[path]}
         self.site.files[path] = json.dumps(document).encode()
         self.site.types[path] = "application/vnd.pypi.simple.v1+json"
+
+    def forget(self, name: str, *, at: str = "simple") -> None:
+        """Take a package off the index."""
+        del self._pages[f"/{at}/{name}/"]
+
+    def forget_cache(self) -> None:
+        """Make uv ask again, which it would not do so soon."""
+        shutil.rmtree(self.folder / "cache", ignore_errors=True)
 
     def link(self, name: str, version: str, tag: str = ANY, *requires: str) -> bytes:
         data = wheel(name, version, tag, *requires)
@@ -312,8 +324,7 @@ def test_the_present_versions_are_kept_unless_they_do_not_fit(index: Index) -> N
     index.add("lib", "1")
     present = index.lock("app")
     index.add("lib", "2")
-    for file in index.folder.glob("cache/*"):  # uv would not ask an index again so soon
-        file.rename(index.folder / f"old-{file.name}")
+    index.forget_cache()
 
     assert index.lock("app", previous=present) == present
     assert versions(index.lock("app")) == {"app": "1", "lib": "2"}
@@ -340,10 +351,44 @@ def test_a_yanked_version_is_told_of(index: Index) -> None:
     assert "yanked" in warnings[0]
 
 
-def test_a_source_distribution_is_refused(index: Index) -> None:
+def test_a_version_that_is_yanked_after_it_was_locked_is_kept_and_told_of(index: Index) -> None:
+    index.add("app", "1")
+    present = index.lock("app")
+    index.forget("app")
+    index.add("app", "1", yanked=True)
+    index.add("app", "0.9")
+    index.forget_cache()
+    warnings: list[str] = []
+    request = PythonRequest(("app",))
+
+    assert lock_python(request, index.sources(), previous=present, warn=warnings.append) == present
+    assert warnings == ["`app==1` is yanked"]
+    assert versions(lock_python(request, index.sources())) == {"app": "0.9"}
+
+
+@pytest.mark.parametrize("asked", ["app", "top"], ids=["asked for", "required"])
+def test_a_source_distribution_is_refused(index: Index, asked: str) -> None:
     index.offer("app-1.tar.gz", b"no wheel")
-    with pytest.raises(MaterialError, match=r"Cannot resolve \[app\] for Python 3.11 on amd64"):
+    index.add("top", "1", ANY, "app")
+    with pytest.raises(MaterialError, match=rf"Cannot resolve \[{asked}\] for Python 3.11 on amd64") as caught:
+        index.lock(asked)
+
+    assert "is built by a `wheel` target" in caught.value.faults[0].hint
+
+
+def test_a_stub_is_refused(index: Index) -> None:
+    index.offer(f"app-1-{ANY}.whl", wheel("app", "1", ANY, stub=True))
+    with pytest.raises(MaterialError, match="is a stub: it has nothing but its name") as caught:
         index.lock("app")
+
+    assert "`sources`" in caught.value.faults[0].hint
+
+
+def test_a_package_of_packages_is_none(index: Index) -> None:
+    index.offer(f"app-1-{ANY}.whl", wheel("app", "1", ANY, "lib", stub=True))
+    index.add("lib", "1")
+
+    assert versions(index.lock("app")) == {"app": "1", "lib": "1"}
 
 
 def test_what_is_no_requirement_is_refused(index: Index) -> None:
@@ -377,6 +422,35 @@ def test_what_cannot_be_resolved_is_told_without_credentials(index: Index) -> No
         lock_python(PythonRequest(("app",)), sources)
 
     assert "secret" not in str(caught.value)
+
+
+def test_credentials_reach_neither_a_lock_nor_a_warning(index: Index) -> None:
+    index.add("app", "1")
+    index.add("lib", "1", at="private")
+    me = index.site.address.replace("//", "//me:secret@")
+    links = f"{me}/links?token=secret"
+    index.site.files["/links?token=secret"] = b"<a></a>"
+    environ = {"PIP_INDEX_URL": f"{me}/simple", "PIP_EXTRA_INDEX_URL": f"{me}/more", "PIP_FIND_LINKS": links}
+    warnings: list[str] = []
+    sources = index.sources({"mine": f"{me}/private", "gone": f"{me}/gone"}, **environ)
+    request = PythonRequest(("app",), sources={"lib": "mine", "other": "gone"})
+    lock = lock_python(request, sources, warn=warnings.append)
+
+    assert versions(lock) == {"app": "1", "lib": "1"}
+    assert "secret" not in render(lock) + "".join(warnings)
+    assert all("authorization" in headers for headers in index.site.asked("/private/lib/"))
+
+
+def test_netrc_opens_an_index(index: Index) -> None:
+    index.add("app", "1")
+    index.add("lib", "1", at="private")
+    (index.folder / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    sources = index.sources({"mine": f"{index.site.address}/private"})
+    lock = lock_python(PythonRequest(("app",), sources={"lib": "mine"}), sources)
+    expected = "Basic " + base64.b64encode(b"me:secret").decode()
+
+    assert index.site.asked("/private/lib/")[0].get("authorization") == expected
+    assert "secret" not in render(lock)
 
 
 FILES = [
