@@ -36,7 +36,7 @@ name = "{platform}"
 [server]
 rule = "compose"
 handler = "handler.py"
-platforms = ["cpu_*", "!*_llama"]
+platforms = ["cpu_*", "!*_llama", "!*_vllm"]
 """
 
 
