@@ -77,7 +77,7 @@ def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Labe
     """Find the one image that a label names, and the actions that make it."""
     settings = settings_of(merged(given, session.workspace.build))
     graph = session.load(session.patterns([text]), settings.override)
-    actions = session.analyze(graph)
+    actions = session.analyze(graph, settings)
     images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
     see = "`forge query 'kind(image, //...)'` lists the images"
     if len(images) != 1:
