@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from forge.api import (
     AppInfo,
@@ -12,7 +12,6 @@ from forge.api import (
     Context,
     Field,
     ImageInfo,
-    Literal,
     Lock,
     ModelInfo,
     Source,

@@ -27,9 +27,7 @@ _BUILD = [
     click.option("--override", multiple=True, metavar="//A=//B", help="Put target B wherever A is a dependency."),
     click.option("--assembler", type=click.Choice(["embedded", "buildx"]), default=None, help="Who assembles images."),
     click.option("--builder", metavar="NAME", help="Builder of buildx."),
-    click.option(
-        "--cache-from", multiple=True, metavar="CACHE", help="Cache that buildx reads, such as `type=gha`."
-    ),
+    click.option("--cache-from", multiple=True, metavar="CACHE", help="Cache that buildx reads, such as `type=gha`."),
     click.option("--cache-to", multiple=True, metavar="CACHE", help="Cache that buildx writes."),
     click.option(
         "--sandbox-debug/--nosandbox-debug", default=None, help="Keep a failed action's folder, show its command."

@@ -11,13 +11,15 @@ from forge.core.lock import Material
 from forge.core.tool import Content, FileContent, Tool, ToolRequest
 from forge.execution import tool as basic
 from forge.execution.store import LocalStore
-from forge.oci import buildx, image, layer, model_layers
+from forge.oci import buildx, dockerfile, image, layer, model_layers
 from forge.packages import root, sbom, unpack
 from forge.packages.sources import Sources
 
 TOOL_VERSIONS: Mapping[str, str] = {
     "buildx": f"{buildx.BUILDX_VERSION}+{image.IMAGE_VERSION}",
+    "dockerfile": dockerfile.DOCKERFILE_VERSION,
     "fetch": "1",
+    "flatten": dockerfile.FLATTEN_VERSION,
     "image": image.IMAGE_VERSION,
     "layer": layer.LAYER_VERSION,
     "model_layers": layer.LAYER_VERSION,
@@ -30,7 +32,7 @@ TOOL_VERSIONS: Mapping[str, str] = {
 """They are in the keys of the actions."""
 
 
-BUILDX_TOOLS = ("buildx",)
+BUILDX_TOOLS = ("buildx", "dockerfile")
 """Those whose outcome depends on buildx and BuildKit too."""
 
 
@@ -40,7 +42,9 @@ def make_tools(
     """Collect the tools; the fetcher is made when something has to be fetched."""
     return {
         "buildx": buildx.assembler(builder),
+        "dockerfile": dockerfile.builder_tool(builder),
         "fetch": Fetch(store, sources, offline=offline),
+        "flatten": dockerfile.flattened,
         "image": image.assemble,
         "layer": layer.assemble,
         "model_layers": model_layers.assemble,

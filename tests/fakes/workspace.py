@@ -26,7 +26,10 @@ from forge.loading.rule_module import load_rules
 from forge.loading.toolchain import Toolchains, load_toolchains
 
 BUILTIN_RULES = Path(__file__).parents[2] / "rules"
-TOOLS = ("buildx", "fetch", "image", "layer", "model_layers", "root", "sbom", "tree", "unpack", "write")
+TOOLS = (
+    *("buildx", "dockerfile", "fetch", "flatten", "image", "layer", "model_layers", "root", "sbom", "tree", "unpack"),
+    "write",
+)
 
 BACKENDS = """
 [trf]
