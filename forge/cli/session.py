@@ -187,7 +187,7 @@ class Session:
             cache_from=settings.cache_from or table.cache_from,
             cache_to=settings.cache_to or table.cache_to,
         )
-        return Buildx(self.store, chosen, self.environ, processes or ProcessGroup())
+        return Buildx(self.store, chosen, self.environ, processes or ProcessGroup(), self.state / "buildx")
 
     def builder(self, settings: Settings, listener: Listener) -> Builder:
         """Wire everything that runs actions."""

@@ -54,6 +54,8 @@ class Buildx:
     settings: BuildxSettings
     environ: Mapping[str, str]
     processes: ProcessGroup
+    logs: Path
+    """Folder that has what buildx said of each image when it was last built."""
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _program: str = ""
 
@@ -83,9 +85,11 @@ class Buildx:
             line += words(build, folders=folders, out=str(base / "out"), dockerfile=str(base / "Dockerfile"))
             with host_errors(base):
                 code = self.processes.run(line, env=self.environ, log=base / "log", timeout=_TIMEOUT)
-                log = (base / "log").read_text(errors="replace")
+                log = self._masked((base / "log").read_text(errors="replace"), build.secrets)
+                self.logs.mkdir(parents=True, exist_ok=True)
+                (self.logs / f"{build.name}.log").write_text(log)
             if code != 0:
-                raise self._failure(code, self._masked(log, build.secrets))
+                raise self._failure(code, log)
             return self._take(base / "out")
         finally:
             remove(base)

@@ -122,6 +122,8 @@ def _compare(asked: ImageRequest, found: ImageSummary, store: BlobStore, *, stag
         if not (stages and key == "rootfs") and config.get(key) != expected.get(key):
             text = f"buildx made `{key}` {document.encode(config.get(key)).decode()}"
             check.fault(text, f"It was to be {document.encode(expected.get(key)).decode()}")
+    if len(found.layers) != len(asked.layers):
+        check.fault(f"buildx made {len(found.layers)} layers of {len(asked.layers)}")
     blobs = [(layer.media_type, layer.digest) for layer in asked.layers]
     if not stages and blobs != [(layer.media_type, layer.digest) for layer in found.layers]:
         check.fault("buildx wrote the layers anew", "Use a builder that keeps the blobs of an `oci-layout` context")
