@@ -98,12 +98,13 @@ def _instructions(text: str, scan: _Scan) -> Iterator[tuple[int, str, str]]:
     lines = text.replace("\r\n", "\n").split("\n")
     escape, number = _directives(lines, scan), 0
     while number < len(lines):
-        begin, joined = number + 1, ""
+        begin, joined = 0, ""
         while number < len(lines):
             line = lines[number]
             number += 1
             if line.strip().startswith("#") or (joined and not line.strip()):
                 continue  # a comment within a continued line does not end it
+            begin = begin or number
             joined += line.rstrip()
             if not joined.endswith(escape):
                 break

@@ -55,6 +55,7 @@ def test_what_is_pinned_or_one_s_own_is_taken(text: str) -> None:
     [
         ("FROM debian:12\n", "D:1: The image `debian:12` has no digest"),
         ("\n\nFROM base\nFROM \\\n  python\n", "D:4: The image `python` has no digest"),
+        ("# A comment.\nFROM debian:12\n", "D:2: The image `debian:12` has no digest"),
         ("ARG V=12\nFROM debian:$V\n", "D:2: The image `debian:12` has no digest"),
         ("FROM $B\n", "D:1: The image `$B` has no digest"),
         ("FROM $TARGETARCH\n", "D:1: The image `$TARGETARCH` has no digest"),
