@@ -3,7 +3,7 @@
 The layers are handed over in an OCI layout, as the named context that the Dockerfile begins with, and BuildKit passes
 them on as they are: the image has the very blobs that the embedded assembler would have put into it. What a Dockerfile
 cannot say without a change (a working folder makes a layer, environment variables take PATH to the front, a label
-holds no line break) stands in the layout's config; the Dockerfile says the rest.
+holds no line break, a command is marked as escaped) stands in the layout's config; the Dockerfile says the rest.
 """
 
 from __future__ import annotations
@@ -87,14 +87,15 @@ def _spoken(config: ImageConfig) -> dict[str, object]:
         "ports": list(config.ports),
         "volumes": list(config.volumes),
         "stop_signal": config.stop_signal,
-        "entrypoint": list(config.entrypoint),
-        "cmd": list(config.cmd),
+        # ENTRYPOINT drops the command that was there, and CMD marks a config as that of an escaped command line.
+        "entrypoint": [] if config.cmd else list(config.entrypoint),
     }
 
 
 def _contexts(asked: ImageRequest, store: BlobStore, names: list[str]) -> dict[str, Layout]:
     """Make the layouts that the Dockerfile's stages begin with: all layers in one, or one each."""
-    config = replace(asked.config, user="", ports=(), volumes=(), stop_signal="", entrypoint=(), cmd=())
+    entrypoint = asked.config.entrypoint if asked.config.cmd else ()
+    config = replace(asked.config, user="", ports=(), volumes=(), stop_signal="", entrypoint=entrypoint)
     if not names:
         return {"layers": _layout(store, config, asked.layers)}
     return {

@@ -25,6 +25,3 @@ STOPSIGNAL {{ stop_signal | word }}
 {%- if entrypoint %}
 ENTRYPOINT {{ entrypoint | words }}
 {%- endif %}
-{%- if cmd %}
-CMD {{ cmd | words }}
-{%- endif %}

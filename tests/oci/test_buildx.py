@@ -30,7 +30,6 @@ EXPOSE 3000/tcp
 VOLUME ["/tmp"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/python3", "-m", "forge_runtime"]
-CMD ["serve"]
 """
 STAGES = """\
 # Written by forge. Every layer comes from forge's store, as the named context that a stage begins with.
@@ -43,7 +42,6 @@ EXPOSE 3000/tcp
 VOLUME ["/tmp"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/python3", "-m", "forge_runtime"]
-CMD ["serve"]
 """
 
 
@@ -54,7 +52,7 @@ def requests(store: MemoryStore, **params: Json) -> tuple[ToolRequest, ToolReque
     inputs: dict[str, Content] = {}
     for number, one in enumerate(layers):
         inputs[f"layer.{number}"], inputs[f"descriptor.{number}"] = one["layer"], one["descriptor"]
-    known = {**PARAMS, "history": ["base", "weights"], "volumes": ["/tmp"], "recheck": False}
+    known = {**PARAMS, "history": ["base", "weights"], "volumes": ["/tmp"], "recheck": False, "cmd": []}
     stages = {name: value for name, value in params.items() if name == "stages"}
     plain = {**known, **{name: value for name, value in params.items() if name != "stages"}}
     template = FileContent(store.put(TEMPLATE.read_bytes()))
@@ -99,6 +97,15 @@ def test_the_dockerfile_is_the_golden_one() -> None:
     made = buildx.assemble(FakeImageBuilder(store), requests(store)[1])
 
     assert GOLDEN == said(made, "dockerfile", store)
+
+
+def test_a_command_is_the_embedded_one_s_too() -> None:
+    store = MemoryStore()
+    plain, asked = requests(store, cmd=["serve"])
+    embedded = layout_of(image.assemble(plain), store)
+    built = layout_of(buildx.assemble(FakeImageBuilder(store), asked), store)
+
+    assert config_of(embedded, store) == config_of(built, store)
 
 
 def test_a_stage_a_layer_is_to_be_had() -> None:
@@ -161,7 +168,7 @@ def test_words_of_an_entry_point_are_json(word: str) -> None:
     lines = builder.builds[0].dockerfile.decode().splitlines()
 
     assert len(lines) == len(GOLDEN.splitlines())
-    assert json.loads(lines[-2].removeprefix("ENTRYPOINT ")) == ["/x", word]
+    assert json.loads(lines[-1].removeprefix("ENTRYPOINT ")) == ["/x", word]
 
 
 @pytest.mark.parametrize("template", ["{{ nothing }}", "{% if %}", "{{ ().__class__.__bases__ }}"])
