@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from forge.core.blob import BlobStore
 from forge.core.errors import ActionFailed
 from forge.core.image_build import Layout
 from forge.core.tool import Content, FileContent, Json, ToolRequest, TreeContent
@@ -52,9 +53,15 @@ def requests(store: MemoryStore, **params: Json) -> tuple[ToolRequest, ToolReque
     inputs: dict[str, Content] = {}
     for number, one in enumerate(layers):
         inputs[f"layer.{number}"], inputs[f"descriptor.{number}"] = one["layer"], one["descriptor"]
-    known = {**PARAMS, "history": ["base", "weights"], "volumes": ["/tmp"], "recheck": False, "cmd": []}
+    known: dict[str, Json] = {
+        **PARAMS,
+        "history": ["base", "weights"],
+        "volumes": ["/tmp"],
+        "recheck": False,
+        "cmd": [],
+    }
     stages = {name: value for name, value in params.items() if name == "stages"}
-    plain = {**known, **{name: value for name, value in params.items() if name != "stages"}}
+    plain: dict[str, Json] = {**known, **{name: value for name, value in params.items() if name != "stages"}}
     template = FileContent(store.put(TEMPLATE.read_bytes()))
     asked = ToolRequest({**plain, **stages}, {**inputs, "template": template}, store)
     return ToolRequest(plain, inputs, store), asked
@@ -72,7 +79,7 @@ def said(made: Mapping[str, Content], name: str, store: MemoryStore) -> str:
     return store.read(found.digest).decode()
 
 
-def config_of(layout: Tree, store: MemoryStore) -> dict[str, Any]:
+def config_of(layout: Tree, store: BlobStore) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(store.read(summarize(layout, store).config))
     return {key: value for key, value in found.items() if key not in ("created", "history")}
 

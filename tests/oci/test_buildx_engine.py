@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from forge.core.tool import Content, FileContent, Json, ToolRequest, TreeContent
-from forge.core.tree import File, Symlink, Tree
+from forge.core.tree import Entry, File, Symlink, Tree
 from forge.execution.buildx import Buildx, BuildxSettings
 from forge.execution.process import ProcessGroup
 from forge.execution.store import LocalStore
@@ -40,15 +40,19 @@ class Engine:
         self.nonce = uuid.uuid4().hex
         self.layers: dict[str, list[Mapping[str, Content]]] = {}
 
-    def runner(self, **settings: tuple[str, ...]) -> Buildx:
-        chosen = BuildxSettings(os.environ.get("FORGE_TEST_BUILDER", ""), **settings)
+    def runner(self, *, cache_from: tuple[str, ...] = (), cache_to: tuple[str, ...] = ()) -> Buildx:
+        name = os.environ.get("FORGE_TEST_BUILDER", "")
+        chosen = BuildxSettings(name, cache_from=cache_from, cache_to=cache_to)
         return Buildx(self.store, chosen, os.environ, ProcessGroup(), self.folder / "logs")
 
     def request(self, arch: str, **params: Json) -> ToolRequest:
         """Ask for an image of three layers, which no builder has seen before."""
         if arch not in self.layers:
-            own = {"arch": File(self.store.put(f"{arch} {self.nonce}".encode())), "usr/share/link": Symlink("/arch")}
-            config = {"config.json": File(self.store.put(b"{}"))}
+            own: dict[str, Entry] = {
+                "arch": File(self.store.put(f"{arch} {self.nonce}".encode())),
+                "usr/share/link": Symlink("/arch"),
+            }
+            config: dict[str, Entry] = {"config.json": File(self.store.put(b"{}"))}
             self.layers[arch] = [
                 make_layer(self.store, base(self.store)),
                 make_layer(self.store, own, compression="none"),
@@ -57,7 +61,7 @@ class Engine:
         inputs: dict[str, Content] = {}
         for number, one in enumerate(self.layers[arch]):
             inputs[f"layer.{number}"], inputs[f"descriptor.{number}"] = one["layer"], one["descriptor"]
-        known = {**PARAMS, "architecture": arch, "history": ["a", "b", "c"], "volumes": ["/tmp"]}
+        known: dict[str, Json] = {**PARAMS, "architecture": arch, "history": ["a", "b", "c"], "volumes": ["/tmp"]}
         return ToolRequest({**known, "ref": f"forge-test:{arch}", **params}, inputs, self.store)
 
     def by_buildx(self, arch: str, runner: Buildx, **params: Json) -> Tree:
@@ -135,7 +139,7 @@ def test_the_image_is_the_embedded_one_and_the_same_each_time(engine: Engine, ar
 
     assert summarize(first, engine.store).manifest == summarize(second, engine.store).manifest
     assert blobs(summarize(own, engine.store)) == blobs(summarize(plain, engine.store))
-    assert config_of(own, engine.store) == config_of(plain, engine.store)  # type: ignore[arg-type]
+    assert config_of(own, engine.store) == config_of(plain, engine.store)
     assert flatten(own, engine.store).root == flatten(plain, engine.store).root
 
 
