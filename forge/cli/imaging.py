@@ -22,7 +22,7 @@ from forge.core.tool import Content, FileContent, Json, TreeContent
 from forge.core.tree import Tree
 from forge.oci import document
 from forge.oci.check import Check
-from forge.oci.summary import ImageSummary, summarize
+from forge.oci.summary import ImageSummary, single, summarize_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,13 @@ def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: 
     wanted = [info.layout, *([info.root] if root and info.root is not None else [])]
     contents = _built(session, actions, wanted, given)
     tree = Tree.decode(session.store.read(_tree(contents[0]).tree))
-    summary = summarize(tree, session.store)
+    images = summarize_all(tree, session.store)
+    if len(images) > 1:
+        link = f"forge-out/{label.package}/{label.name}".replace("//", "/")
+        known = ", ".join(each.architecture for each in images)
+        hint = f"Tools that take an index read its layout: `skopeo copy --all oci:{link} …`"
+        raise UserError(f"`{label}` holds images for [{known}], one is needed", hint=hint)
+    summary = single(images)
     if not info.entrypoint:  # a Dockerfile's image says itself how it runs, once it is there
         info = _described(info, document.decode(session.store.read(summary.config)))
     return BuiltImage(label, info, tree, summary, _tree(contents[1]) if root else None)
