@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from forge.api import (
     AppInfo,
@@ -14,12 +14,14 @@ from forge.api import (
     ImageInfo,
     Lock,
     ModelInfo,
+    Source,
     TargetLabel,
     WheelInfo,
     rule,
 )
 
 _APP, _RUNTIME, _MODELS, _CONFIG = "opt/forge/app", "opt/forge/runtime", "models", "etc/forge/config.json"
+_TEMPLATE = Source("templates/image.Dockerfile", "rules")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(rf"(?:[a-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[a-z0-9_][a-z0-9_.-]{{0,127}}")
 _TITLE = "org.opencontainers.image."
@@ -32,6 +34,8 @@ class Attrs(Attributes):
     """Composed services and clients; each platform takes the one that has it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels of the image's configuration."""
+    assembler: Literal["", "embedded", "buildx"] = ""
+    """Who puts the image together; empty for the workspace's choice."""
 
 
 @rule("image", Attrs, platforms_from="apps")
@@ -45,13 +49,8 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     layers = _layers(app)
     inputs = _layered(context, layers)
     ref = _reference(context)
-    layout, digest = context.tool(
-        "image",
-        _parameters(context, app, attrs, ref, [what for what, _, _ in layers]),
-        inputs=inputs,
-        outputs=["layout/", "digest"],
-        description=f"Assemble {context.label}",
-    )
+    parameters = _parameters(context, app, attrs, ref, [what for what, _, _ in layers])
+    layout, digest, *dockerfile = _assembled(context, attrs, parameters, inputs)
     (root,) = context.tool(
         "tree",
         {"place": {f"{number:04}": place for number, (_, _, place) in enumerate(layers)}, "replace": True},
@@ -62,8 +61,28 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     )
     sbom = _sbom(context, app, ref, digest)
     files = {context.label.name: layout, f"{context.label.name}.sbom.json": sbom}
+    files |= {f"{context.label.name}.Dockerfile": each for each in dockerfile}
     about = app.entrypoint, app.environ, app.workdir, app.port, context.platform.arch, ref
     return ImageInfo(files, layout, digest, root, *about, sbom)
+
+
+def _assembled(
+    context: Context, attrs: Attrs, parameters: dict[str, Any], inputs: dict[str, Artifact]
+) -> tuple[Artifact, ...]:
+    """Ask for the image: its layout, its digest and, by buildx, the Dockerfile that it was built from."""
+    outputs, description = ["layout/", "digest"], f"Assemble {context.label}"
+    if (context.settings["assembler_flag"] or attrs.assembler or context.settings["assembler"]) == "embedded":
+        return context.tool("image", parameters, inputs=inputs, outputs=outputs, description=description)
+    if context.settings["stages"]:
+        parameters = {**parameters, "stages": True}
+    return context.tool(
+        "buildx",
+        parameters,
+        inputs={**inputs, "template": _TEMPLATE},
+        outputs=[*outputs, "dockerfile"],
+        mnemonic="Image",
+        description=description,
+    )
 
 
 def _layers(app: AppInfo) -> list[tuple[str, Artifact, str]]:

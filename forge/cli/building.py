@@ -43,6 +43,10 @@ def settings_of(flags: Mapping[str, Any]) -> Settings:
         sandbox_debug=bool(flags.get("sandbox_debug")),
         noblock_for_lock=bool(flags.get("noblock_for_lock")),
         override=overrides(tuple(flags.get("override") or ())),
+        assembler=flags.get("assembler") or "",
+        builder=flags.get("builder") or "",
+        cache_from=tuple(flags.get("cache_from") or ()),
+        cache_to=tuple(flags.get("cache_to") or ()),
     )
 
 
@@ -58,7 +62,7 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     if tests:
         graph = only_tests(session, graph)
     with profile.phase("Analyze") if profile else nullcontext():
-        actions = session.analyze(graph)
+        actions = session.analyze(graph, settings)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     path = flags.get("build_event_json_file")
     log = EventLog(Path(path), "test" if tests else "build", patterns) if path else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -18,9 +18,11 @@ from forge.core.errors import HostError, UserError
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
 from forge.core.provider import ImageInfo
-from forge.core.tool import Content, FileContent, TreeContent
+from forge.core.tool import Content, FileContent, Json, TreeContent
 from forge.core.tree import Tree
-from forge.oci.summary import ImageSummary, summarize
+from forge.oci import document
+from forge.oci.check import Check
+from forge.oci.summary import ImageSummary, single, summarize_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,22 @@ class BuiltImage:
 def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: bool = False) -> BuiltImage:
     """Build the one image that a label names; UserError when it is none, or several."""
     label, info, actions = _chosen(session, text, given)
-    assert info.layout is not None and info.root is not None
-    contents = _built(session, actions, [info.layout, info.root] if root else [info.layout], given)
+    assert info.layout is not None
+    if root and info.root is None:
+        raise UserError(f"`{label}` is an index of several architectures, one image is needed")
+    wanted = [info.layout, *([info.root] if root and info.root is not None else [])]
+    contents = _built(session, actions, wanted, given)
     tree = Tree.decode(session.store.read(_tree(contents[0]).tree))
-    return BuiltImage(label, info, tree, summarize(tree, session.store), _tree(contents[1]) if root else None)
+    images = summarize_all(tree, session.store)
+    if len(images) > 1:
+        link = f"forge-out/{label.package}/{label.name}".replace("//", "/")
+        known = ", ".join(each.architecture for each in images)
+        hint = f"Tools that take an index read its layout: `skopeo copy --all oci:{link} …`"
+        raise UserError(f"`{label}` holds images for [{known}], one is needed", hint=hint)
+    summary = single(images)
+    if not info.entrypoint:  # a Dockerfile's image says itself how it runs, once it is there
+        info = _described(info, document.decode(session.store.read(summary.config)))
+    return BuiltImage(label, info, tree, summary, _tree(contents[1]) if root else None)
 
 
 def built_sbom(session: Session, text: str, given: Mapping[str, Any]) -> bytes:
@@ -77,7 +91,7 @@ def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Labe
     """Find the one image that a label names, and the actions that make it."""
     settings = settings_of(merged(given, session.workspace.build))
     graph = session.load(session.patterns([text]), settings.override)
-    actions = session.analyze(graph)
+    actions = session.analyze(graph, settings)
     images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
     see = "`forge query 'kind(image, //...)'` lists the images"
     if len(images) != 1:
@@ -106,6 +120,16 @@ def _built(
     if run.failures:
         raise combined(run)
     return [builder.content(run, artifact) for artifact in wanted]
+
+
+def _described(info: ImageInfo, config: Json) -> ImageInfo:
+    """Take from an image's configuration how it runs; the validator has seen it."""
+    check = Check("config")
+    found = check.object(check.object(config, "config").get("config", {}), "config")
+    words = [*check.texts(found.get("Entrypoint") or [], "Entrypoint"), *check.texts(found.get("Cmd") or [], "Cmd")]
+    environ = [text.partition("=")[::2] for text in check.texts(found.get("Env") or [], "Env")]
+    workdir = check.text(found.get("WorkingDir") or "/", "WorkingDir")
+    return replace(info, entrypoint=tuple(words), environ=tuple(environ), workdir=workdir)
 
 
 def _tree(content: Content | None) -> TreeContent:

@@ -25,6 +25,10 @@ _BUILD = [
     click.option("--keep-going/--nokeep-going", "-k", default=None, help="Go on with what does not need what failed."),
     click.option("--offline/--nooffline", default=None, help="Download nothing."),
     click.option("--override", multiple=True, metavar="//A=//B", help="Put target B wherever A is a dependency."),
+    click.option("--assembler", type=click.Choice(["embedded", "buildx"]), default=None, help="Who assembles images."),
+    click.option("--builder", metavar="NAME", help="Builder of buildx."),
+    click.option("--cache-from", multiple=True, metavar="CACHE", help="Cache that buildx reads, such as `type=gha`."),
+    click.option("--cache-to", multiple=True, metavar="CACHE", help="Cache that buildx writes."),
     click.option(
         "--sandbox-debug/--nosandbox-debug", default=None, help="Keep a failed action's folder, show its command."
     ),

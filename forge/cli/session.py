@@ -15,7 +15,7 @@ from pathlib import Path
 
 from forge.analysis.analyzer import analyze
 from forge.analysis.context import ToolVersions
-from forge.cli.tools import TOOL_VERSIONS, make_tools
+from forge.cli.tools import BUILDX_TOOLS, TOOL_VERSIONS, OutsideVersions, make_tools
 from forge.core.errors import HostError, LockHeld, UsageError
 from forge.core.event import Listener
 from forge.core.graph import ActionGraph
@@ -25,8 +25,10 @@ from forge.core.rule import Rule
 from forge.core.target import TargetGraph
 from forge.execution.action_cache import ActionCache
 from forge.execution.builder import Builder
+from forge.execution.buildx import Buildx, BuildxSettings
 from forge.execution.executor import LocalExecutor
 from forge.execution.home import home_folder, host_errors
+from forge.execution.process import ProcessGroup
 from forge.execution.sandbox import find_bwrap
 from forge.execution.scheduler import Scheduler
 from forge.execution.snapshot import state_folder
@@ -54,6 +56,14 @@ class Settings:
     sandbox_debug: bool = False
     noblock_for_lock: bool = False
     override: Mapping[Label, Label] = field(default_factory=dict)
+    assembler: str = ""
+    """Puts every image together, whatever WORKSPACE.toml and targets say."""
+    builder: str = ""
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+
+
+_DEFAULTS = Settings()
 
 
 class Session:
@@ -152,20 +162,39 @@ class Session:
         """Load what patterns need."""
         return self.loader(override).load(patterns)
 
-    def analyze(self, graph: TargetGraph) -> ActionGraph:
+    def analyze(self, graph: TargetGraph, settings: Settings = _DEFAULTS) -> ActionGraph:
         """Turn targets into actions."""
         image = self.workspace.image
-        settings = {
+        given = {
             "repository": image.repository or self.workspace.workspace.name,
             "tag": image.tag,
             "created": image.created,
+            "assembler": image.assembler,
+            "assembler_flag": settings.assembler,
+            "stages": "yes" if self.workspace.buildx.stages else "",
         }
-        return analyze(graph, self.rules, ToolVersions(TOOL_VERSIONS), settings)
+        versions = OutsideVersions(TOOL_VERSIONS, BUILDX_TOOLS, lambda: self.buildx(settings).version)
+        return analyze(graph, self.rules, ToolVersions(versions), given)
+
+    def buildx(self, settings: Settings, processes: ProcessGroup | None = None) -> Buildx:
+        """Make what runs buildx."""
+        table = self.workspace.buildx
+        chosen = BuildxSettings(
+            builder=settings.builder or table.builder,
+            driver=table.driver,
+            driver_opts=tuple(table.driver_opts.items()),
+            endpoint=table.endpoint,
+            cache_from=settings.cache_from or table.cache_from,
+            cache_to=settings.cache_to or table.cache_to,
+        )
+        return Buildx(self.store, chosen, self.environ, processes or ProcessGroup(), self.state / "buildx")
 
     def builder(self, settings: Settings, listener: Listener) -> Builder:
         """Wire everything that runs actions."""
-        tools = make_tools(self.store, lambda: self.places, offline=settings.offline)
-        executor = LocalExecutor(self.store, tools, lambda: find_bwrap(self.environ), settings.sandbox_debug)
+        processes = ProcessGroup()
+        buildx = self.buildx(settings, processes)
+        tools = make_tools(self.store, lambda: self.places, buildx, offline=settings.offline)
+        executor = LocalExecutor(self.store, tools, lambda: find_bwrap(self.environ), settings.sandbox_debug, processes)
         scheduler = Scheduler(
             store=self.store,
             cache=ActionCache(self.store),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
 from forge.core.digest import Digest, Hash, Pin
+from forge.core.image_build import ImageBuilder
 from forge.core.lock import Material
 from forge.core.tool import Content, FileContent, Tool, ToolRequest
 from forge.execution import tool as basic
 from forge.execution.store import LocalStore
-from forge.oci import image, layer, model_layers
+from forge.oci import buildx, dockerfile, image, layer, model_layers
 from forge.packages import root, sbom, unpack
 from forge.packages.sources import Sources
 
 TOOL_VERSIONS: Mapping[str, str] = {
+    "buildx": f"{buildx.BUILDX_VERSION}+{image.IMAGE_VERSION}",
+    "dockerfile": dockerfile.DOCKERFILE_VERSION,
     "fetch": "1",
+    "flatten": dockerfile.FLATTEN_VERSION,
     "image": image.IMAGE_VERSION,
     "layer": layer.LAYER_VERSION,
     "model_layers": layer.LAYER_VERSION,
@@ -28,10 +32,19 @@ TOOL_VERSIONS: Mapping[str, str] = {
 """They are in the keys of the actions."""
 
 
-def make_tools(store: LocalStore, sources: Callable[[], Sources], *, offline: bool) -> dict[str, Tool]:
+BUILDX_TOOLS = ("buildx", "dockerfile")
+"""Those whose outcome depends on buildx and BuildKit too."""
+
+
+def make_tools(
+    store: LocalStore, sources: Callable[[], Sources], builder: ImageBuilder, *, offline: bool
+) -> dict[str, Tool]:
     """Collect the tools; the fetcher is made when something has to be fetched."""
     return {
+        "buildx": buildx.assembler(builder),
+        "dockerfile": dockerfile.builder_tool(builder),
         "fetch": Fetch(store, sources, offline=offline),
+        "flatten": dockerfile.flattened,
         "image": image.assemble,
         "layer": layer.assemble,
         "model_layers": model_layers.assemble,
@@ -41,6 +54,27 @@ def make_tools(store: LocalStore, sources: Callable[[], Sources], *, offline: bo
         "unpack": unpack.unpack,
         "write": basic.write,
     }
+
+
+class OutsideVersions(Mapping[str, str]):
+    """Versions of which some end with that of a program from outside, asked when the first of them is needed."""
+
+    def __init__(self, versions: Mapping[str, str], names: Sequence[str], ask: Callable[[], str]) -> None:
+        self._versions, self._names, self._ask = versions, names, ask
+        self._said: str | None = None
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._names:
+            return self._versions[name]
+        if self._said is None:
+            self._said = self._ask()
+        return f"{self._versions[name]} {self._said}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._versions)
+
+    def __len__(self) -> int:
+        return len(self._versions)
 
 
 class Fetch:

@@ -83,9 +83,29 @@ class ImageTable(_Strict):
     """Prefix of image names; empty for the workspace's name."""
     tag: Annotated[str, AfterValidator(_tag)] = "{name}"
     """Tag template; `{package}`, `{name}` and `{platform}` are filled in."""
-    assembler: Literal["embedded"] = "embedded"
+    assembler: Literal["embedded", "buildx"] = "embedded"
+    """Who puts images together: forge itself, or `docker buildx build`."""
     created: Annotated[str, AfterValidator(_time)] = "1970-01-01T00:00:00Z"
     """RFC 3339 time that images carry; fixed, because the clock is no input."""
+
+
+class BuildxTable(_Strict):
+    """`[buildx]`."""
+
+    builder: str = ""
+    """Name of the builder; empty for the one that is in use."""
+    driver: Literal["", "docker-container", "kubernetes", "remote"] = ""
+    """With which the builder is made where it is not there."""
+    driver_opts: dict[str, str] = Field(default_factory=dict)
+    """Options of the driver, as `docker buildx create --driver-opt` takes them."""
+    endpoint: str = ""
+    """What the builder is made for: a context, or the address of a remote BuildKit."""
+    stages: bool = False
+    """A stage a layer, each of which buildx caches, and layers that buildx writes."""
+    cache_from: tuple[str, ...] = ()
+    """Caches to read, as `docker buildx build --cache-from` takes them; `{name}` becomes the image's name."""
+    cache_to: tuple[str, ...] = ()
+    """Caches to write."""
 
 
 class Workspace(_Strict):
@@ -94,6 +114,7 @@ class Workspace(_Strict):
     workspace: WorkspaceTable
     build: dict[str, Any] = Field(default_factory=dict)
     image: ImageTable = ImageTable()
+    buildx: BuildxTable = BuildxTable()
     sources: dict[str, str | list[str]] = Field(default_factory=dict)
     remote: dict[str, Any] = Field(default_factory=dict)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from forge.core.blob import BlobStore
@@ -15,7 +15,7 @@ from forge.oci import document, layout, mediatype
 from forge.oci.check import Check
 from forge.oci.config import PARAMS, ImageConfig
 from forge.oci.layer import LayerDescriptor
-from forge.oci.manifest import Descriptor, Index, Manifest
+from forge.oci.manifest import Descriptor, Index, Machine, Manifest
 from forge.oci.reference import Reference
 from forge.oci.validate import validate
 
@@ -33,6 +33,44 @@ def assemble(request: ToolRequest) -> Mapping[str, Content]:
     `recheck` (true), whether layers are read again though the tool `layer` made them.
     Outputs: `layout`, a tree, and `digest`, a small JSON.
     """
+    asked = read_request(request)
+    config_digest = request.store.put(asked.config.encode([layer.diff_id for layer in asked.layers]))
+    described = tuple(Descriptor(layer.media_type, layer.digest) for layer in asked.layers)
+    manifest = Manifest(Descriptor(mediatype.CONFIG, config_digest), described, asked.annotations)
+    digest = request.store.put(manifest.encode())
+    named = Descriptor(mediatype.MANIFEST, digest, asked.config.machine, asked.names)
+    blobs = [digest, config_digest, *(layer.digest for layer in asked.layers)]
+    tree = layout.compose(request.store, Index((named,)), blobs)
+
+    trusted = frozenset[Digest]() if asked.recheck else frozenset(layer.digest for layer in asked.layers)
+    validate(tree, request.store, foreign=asked.foreign, trusted=trusted)
+    request.store.put(tree.encoded)
+    said = answer(request.store, digest, config_digest, asked.config.machine)
+    return {"layout": TreeContent(tree.digest, tree.root), "digest": said}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """What an assembler is asked for."""
+
+    config: ImageConfig
+    """Its history tells of each layer."""
+    layers: tuple[LayerDescriptor, ...]
+    annotations: Mapping[str, str]
+    """Of the manifest."""
+    ref: str
+    foreign: frozenset[Digest]
+    """Layers that come from elsewhere."""
+    recheck: bool
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Annotations by which a layout says what the image is called."""
+        return {mediatype.REF_NAME: self.ref} if self.ref else {}
+
+
+def read_request(request: ToolRequest) -> ImageRequest:
+    """Read parameters and layers; ActionFailed with every fault."""
     check = Check("image")
     check.known(request.params, (*PARAMS, "annotations", "ref", "foreign", "recheck"))
     config = ImageConfig.read(check, request.params)
@@ -43,28 +81,25 @@ def assemble(request: ToolRequest) -> Mapping[str, Content]:
     foreign = check.number(request.params.get("foreign", 0), "foreign")
     recheck = check.boolean(request.params.get("recheck", True), "recheck")
     read = _read_layers(check, request)
-    layers = [layer for layer, _ in read]
     count = len({number for _, number in read})
     if len(config.history) != count:
         check.fault(f"`history` has {len(config.history)} entries for {count} inputs")
     check.finish(ActionFailed)
-    config = replace(config, history=tuple(config.history[number] for _, number in read))
+    layers = tuple(layer for layer, _ in read)
+    return ImageRequest(
+        config=replace(config, history=tuple(config.history[number] for _, number in read)),
+        layers=layers,
+        annotations={mediatype.CREATED: config.created, **annotations},
+        ref=ref,
+        foreign=frozenset(layer.digest for layer in layers[:foreign]),
+        recheck=recheck,
+    )
 
-    config_digest = request.store.put(config.encode([layer.diff_id for layer in layers]))
-    described = tuple(Descriptor(layer.media_type, layer.digest) for layer in layers)
-    annotations = {mediatype.CREATED: config.created, **annotations}
-    manifest = Manifest(Descriptor(mediatype.CONFIG, config_digest), described, annotations)
-    digest = request.store.put(manifest.encode())
-    named = Descriptor(mediatype.MANIFEST, digest, config.machine, {mediatype.REF_NAME: ref} if ref else {})
-    tree = layout.compose(request.store, Index((named,)), [digest, config_digest, *(one.digest for one in layers)])
 
-    digests = [layer.digest for layer in layers]
-    trusted = frozenset[Digest]() if recheck else frozenset(digests)
-    validate(tree, request.store, foreign=frozenset(digests[:foreign]), trusted=trusted)
-    request.store.put(tree.encoded)
-    said = {"manifest": digest.oci, "size": digest.size, "config": config_digest.oci}
-    answer = request.store.put(document.encode({**said, "platform": config.machine.document()}))
-    return {"layout": TreeContent(tree.digest, tree.root), "digest": FileContent(answer)}
+def answer(store: BlobStore, manifest: Digest, config: Digest, machine: Machine) -> FileContent:
+    """Write the output `digest`: JSON that names the image."""
+    said = {"manifest": manifest.oci, "size": manifest.size, "config": config.oci, "platform": machine.document()}
+    return FileContent(store.put(document.encode(said)))
 
 
 def _read_layers(check: Check, request: ToolRequest) -> list[tuple[LayerDescriptor, int]]:

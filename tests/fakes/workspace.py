@@ -26,7 +26,10 @@ from forge.loading.rule_module import load_rules
 from forge.loading.toolchain import Toolchains, load_toolchains
 
 BUILTIN_RULES = Path(__file__).parents[2] / "rules"
-TOOLS = ("fetch", "image", "layer", "model_layers", "root", "sbom", "tree", "unpack", "write")
+TOOLS = (
+    *("buildx", "dockerfile", "fetch", "flatten", "image", "layer", "model_layers", "root", "sbom", "tree", "unpack"),
+    "write",
+)
 
 BACKENDS = """
 [trf]
@@ -123,7 +126,14 @@ class FakeWorkspace:
         self.root = root
         self.arch: Literal["amd64", "arm64"] = "amd64"
         self.overrides: dict[Label, Label] = {}
-        self.settings = {"repository": "acme", "tag": "{platform}", "created": "1970-01-01T00:00:00Z"}
+        self.settings = {
+            "repository": "acme",
+            "tag": "{platform}",
+            "created": "1970-01-01T00:00:00Z",
+            "assembler": "embedded",
+            "assembler_flag": "",
+            "stages": "",
+        }
         self.reader = Reader()
         self.write("devices/backends.toml", BACKENDS)
         self.write("devices/environments.toml", ENVIRONMENTS)

@@ -198,3 +198,39 @@ def test_a_model_is_one_folder(package: FakeWorkspace, outs: str, expected: str)
     package.build(IMAGES.replace('["checkpoint/"]', outs))
 
     assert f"`//pkg:checkpoint` {expected}" in package.error("//pkg:weights", analyze=True)
+
+
+@pytest.mark.parametrize(
+    ("workspace_s", "target_s", "flag", "expected"),
+    [
+        ("embedded", "", "", "image"),
+        ("buildx", "", "", "buildx"),
+        ("buildx", "embedded", "", "image"),
+        ("embedded", "buildx", "", "buildx"),
+        ("embedded", "embedded", "buildx", "buildx"),
+        ("buildx", "buildx", "embedded", "image"),
+    ],
+)
+def test_a_flag_beats_the_target_and_the_target_the_workspace(
+    package: FakeWorkspace, workspace_s: str, target_s: str, flag: str, expected: str
+) -> None:
+    package.build(IMAGES + (f'assembler = "{target_s}"\n' if target_s else ""))
+    package.settings |= {"assembler": workspace_s, "assembler_flag": flag}
+
+    assert expected == package.action(IMAGE, "Image").tool
+
+
+def test_both_assemblers_are_asked_for_the_same(package: FakeWorkspace) -> None:
+    embedded, asked = package.action(IMAGE, "Image"), params(package)
+    package.settings["assembler"] = "buildx"
+    by_buildx = package.action(IMAGE, "Image")
+
+    assert asked == params(package)
+    assert {"template"} == dict(by_buildx.inputs).keys() - dict(embedded.inputs).keys()
+    assert ("layout/", "digest", "dockerfile") == by_buildx.outputs
+
+
+def test_stages_are_asked_for_where_the_workspace_wants_them(package: FakeWorkspace) -> None:
+    package.settings |= {"assembler": "buildx", "stages": "yes"}
+
+    assert params(package)["stages"] is True

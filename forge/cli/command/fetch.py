@@ -30,7 +30,7 @@ def command(patterns: tuple[str, ...], **given: Any) -> int:
     flags = merged(given, session.workspace.build)
     settings = settings_of(flags)
     graph = session.load(session.patterns(patterns), settings.override)
-    actions = session.analyze(graph)
+    actions = session.analyze(graph, settings)
     outputs = [art for provider in actions.providers.values() for art in provider.files.values()]
     needed = [name for name in actions.closure(outputs) if actions.actions[name].is_fixed_output]
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)

@@ -43,7 +43,7 @@ def command(patterns: tuple[str, ...], to: Path, **given: Any) -> int:
     flags = merged(given, session.workspace.build)
     settings = settings_of(flags)
     graph = session.load(session.patterns(patterns), settings.override)
-    actions = session.analyze(graph)
+    actions = session.analyze(graph, settings)
     outputs = [artifact for provider in actions.providers.values() for artifact in provider.files.values()]
     wanted = materials(actions, actions.closure(outputs))
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
