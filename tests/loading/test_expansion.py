@@ -183,7 +183,7 @@ def test_an_override_may_replace_the_tags(package: FakeWorkspace, override: str,
     target = package.target("//pkg:server@cpu_llm_trf")
 
     assert expected == set(target.tags)
-    assert "tags" not in params(package, "//pkg:server@cpu_llm_trf")
+    assert {"batch_size": 1, "temperature": 0.5} == params(package, "//pkg:server@cpu_llm_trf")
 
 
 def test_tags_of_an_override_are_checked_as_any(package: FakeWorkspace) -> None:
