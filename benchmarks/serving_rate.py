@@ -108,19 +108,26 @@ def batching(seconds: float) -> Sequence[Figure]:
 
 
 def redis(seconds: float) -> Sequence[Figure]:
-    """Write time series to a Redis that refuses, and to one that never answers."""
+    """Write time series to a Redis that refuses, and to one that never answers.
+
+    One in a hundred of a few hundred requests is a matter of chance: two servers without Redis show of how much.
+    """
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        ports = {"without": None, "refused": stack.enter_context(_closed_port()), "silent": silent.getsockname()[1]}
+        refused = stack.enter_context(_closed_port())
+        ports = {"without": None, "refused": refused, "silent": silent.getsockname()[1], "again": None}
         asks = {}
         for name, port in ports.items():
             section = None if port is None else {"send": True, "host": "127.0.0.1", "port": port}
             asks[name] = _served(stack.enter_context(serving(params={"batch_size": 1}, redis=section)))
-        found = {name: percentile(each, 99) * MS for name, each in _in_turn(asks, seconds).items()}
+        found = _in_turn(asks, seconds)
+    without = percentile([*found["without"], *found["again"]], 99) * MS
+    more = {name: percentile(each, 99) * MS - without for name, each in found.items()}
     return [
-        Figure("p99 without Redis", found["without"], "ms"),
-        Figure("more where it refuses", found["refused"] - found["without"], "ms", GOAL_REDIS_MS),
-        Figure("more where it never answers", found["silent"] - found["without"], "ms", GOAL_REDIS_MS),
+        Figure("p99 without Redis, of two servers", without, "ms"),
+        Figure("one of the two more than the other", abs(more["without"] - more["again"]), "ms"),
+        Figure("more where it refuses", more["refused"], "ms", GOAL_REDIS_MS),
+        Figure("more where it never answers", more["silent"], "ms", GOAL_REDIS_MS),
     ]
 
 
@@ -140,8 +147,9 @@ def _in_turn(asks: Mapping[str, Ask], seconds: float) -> Mapping[str, Sequence[f
     async def go() -> Mapping[str, Sequence[float]]:
         found: dict[str, list[float]] = {name: [] for name in asks}
         rounds = max(1, round(seconds / TURN_S))
-        for _ in range(rounds):
-            for name, ask in asks.items():
+        for number in range(rounds):
+            # Each is asked first in turn.
+            for name, ask in [*asks.items()][number % len(asks) :] + [*asks.items()][: number % len(asks)]:
                 found[name] += (await open_loop(constant(LOAD * RATE, seconds / rounds), ask))[WARM_UP:]
         return found
 

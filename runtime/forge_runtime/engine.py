@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from forge_runtime.batch import BatchRunner
 from forge_runtime.error import RequestError, StepError
@@ -13,6 +13,7 @@ from forge_runtime.exchange import Exchange, Limits
 from forge_runtime.lifecycle import AnyLifecycle
 from forge_runtime.method import Emit, Headers, Method, Run
 from forge_runtime.metric import Metrics
+from forge_runtime.passage import Passage
 from forge_runtime.state import State, Status
 from forge_runtime.step import timed
 from forge_runtime.supervisor import Supervisor
@@ -20,7 +21,6 @@ from forge_runtime.worker import Batching, Job, QueueFullError, Worker
 
 __all__ = ["Engine", "State"]
 
-Result = TypeVar("Result")
 Sample = tuple[Method, Any, Any]
 
 MAX_SAMPLE = 32
@@ -90,33 +90,39 @@ class Engine:
         if self.waiting >= self._limits.queue:
             raise _too_many()
 
-    async def answer(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> bytes:
-        """Take one request through all steps."""
-        decoded, prepared = await self.prepare(method, body, headers, exchange)
-        results = await self.run(method, prepared, exchange)
-        return await self.finish(method, decoded, results, exchange)
+    def answer(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> asyncio.Future[bytes]:
+        """Take one request through all steps; cancel what is returned, and it is told."""
+        self._admit_visit()
+        passage = self._passage()
 
-    async def prepare(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> tuple[Any, Any]:
-        """Decode and preprocess what was admitted; return what each gave."""
-        if self.state is not State.DRAINING:  # its headers came before that: it is served
-            self.admit()
-        return await self.in_hooks(partial(self._decode, method, body, headers, exchange))
+        def run(found: tuple[Any, Any]) -> None:
+            decoded, prepared = found
+            self._go_on(passage, method, decoded, prepared, exchange)
 
-    async def run(self, method: Method, prepared: Any, exchange: Exchange, emit: Emit | None = None) -> Any:
-        """Queue what is prepared and run it, alone or with others; cancel this, and it is told."""
-        return await self._wait(self._worker, Run(self._batches.run, method, prepared, exchange, emit))
+        self._enter(passage, self._hooks, _job(lambda: self._decode(method, body, headers, exchange)), run)
+        return passage
 
-    async def finish(self, method: Method, decoded: Any, results: Any, exchange: Exchange) -> bytes:
-        """Postprocess and encode."""
-        body = await self.in_hooks(partial(self._encode, method, decoded, results, exchange))
-        if self.sample is None and exchange.items <= MAX_SAMPLE:
-            self.sample = (method, decoded, results)
-        return body
+    def prepare(
+        self, method: Method, body: bytes, headers: Headers, exchange: Exchange
+    ) -> asyncio.Future[tuple[Any, Any]]:
+        """Decode and preprocess what was admitted; the result is what each gave."""
+        self._admit_visit()
+        passage = self._passage()
+        job = _job(lambda: self._decode(method, body, headers, exchange))
+        self._enter(passage, self._hooks, job, passage.arrive)
+        return passage
 
-    async def in_hooks(self, call: Callable[[], Result]) -> Result:
-        """Run something in the thread of the hooks."""
-        result: Result = await self._wait(self._hooks, _job(call))
-        return result
+    def run(self, method: Method, prepared: Any, exchange: Exchange, emit: Emit | None = None) -> asyncio.Future[Any]:
+        """Queue what is prepared and run it, alone or with others."""
+        passage = self._passage()
+        self._enter(passage, self._worker, self._run(method, prepared, exchange, emit), passage.arrive)
+        return passage
+
+    def finish(self, method: Method, decoded: Any, prepared: Any, exchange: Exchange) -> asyncio.Future[bytes]:
+        """Run what is prepared, postprocess and encode."""
+        passage = self._passage()
+        self._go_on(passage, method, decoded, prepared, exchange)
+        return passage
 
     def submit_hook(self, call: Callable[[], Any]) -> Job:
         """Run something in the thread of the hooks when nothing else waits there; from any thread."""
@@ -133,20 +139,34 @@ class Engine:
     def withdraw(self, job: Job) -> None:
         """Take back what runs when idle."""
         for worker in (self._worker, self._hooks):
-            worker.cancel(job)
-            self._supervisor.abandon(worker, job)
+            self._withdraw(worker, job)
 
-    async def _wait(self, worker: Worker, job: Job) -> Any:
+    def _admit_visit(self) -> None:
+        if self.state is not State.DRAINING:  # its headers came before that: it is served
+            self.admit()
+
+    def _passage(self) -> Passage:
+        return Passage(self._withdraw)
+
+    def _run(self, method: Method, prepared: Any, exchange: Exchange, emit: Emit | None = None) -> Run:
+        return Run(self._batches.run, method, prepared, exchange, emit)
+
+    def _go_on(self, passage: Passage, method: Method, decoded: Any, prepared: Any, exchange: Exchange) -> None:
+        def finish(results: Any) -> None:
+            job = _job(lambda: self._encode(method, decoded, results, exchange))
+            self._enter(passage, self._hooks, job, passage.arrive)
+
+        self._enter(passage, self._worker, self._run(method, prepared, exchange), finish)
+
+    def _enter(self, passage: Passage, worker: Worker, job: Job, then: Callable[[Any], None]) -> None:
         try:
-            worker.submit(job)
+            passage.go(worker, job, then)
         except QueueFullError:
             raise _too_many() from None
-        try:
-            return await asyncio.wrap_future(job.future)
-        except asyncio.CancelledError:
-            worker.cancel(job)
-            self._supervisor.abandon(worker, job)
-            raise
+
+    def _withdraw(self, worker: Worker, job: Job) -> None:
+        worker.cancel(job)
+        self._supervisor.abandon(worker, job)
 
     def _decode(self, method: Method, body: bytes, headers: Headers, exchange: Exchange) -> tuple[Any, Any]:
         decoded = timed("decode", exchange.seconds, lambda: method.decode(body, headers))
@@ -163,6 +183,8 @@ class Engine:
         body = timed("encode", exchange.seconds, lambda: method.encode(value))
         if not isinstance(body, bytes):
             raise StepError("encode", TypeError(f"Expected bytes, got {type(body).__name__}"))
+        if self.sample is None and exchange.items <= MAX_SAMPLE:
+            self.sample = (method, decoded, results)
         return body
 
 

@@ -45,15 +45,15 @@ class Job:
         self.items = items
         self.future: Future[Any] = Future()
         self.queued = time.perf_counter()
-        self._cancelled = threading.Event()
+        self._cancelled = False
 
     def is_cancelled(self) -> bool:
         """Whether nobody waits for the result any more."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def cancel(self) -> None:
         """Say that nobody waits."""
-        self._cancelled.set()
+        self._cancelled = True
         self.future.cancel()
 
     def begin(self) -> bool:

@@ -91,7 +91,7 @@ class CompletionEndpoints:
             asked, prepared = await visit.wait(self._engine.prepare(method, body, request.headers, visit.exchange))
             if asked.stream:
                 return await self._stream(visit, method, asked, prepared)
-            content = await visit.wait(self._whole(visit, method, asked, prepared))
+            content = await visit.wait(self._engine.finish(method, asked, prepared, visit.exchange))
         except BaseException as error:
             refusal = visit.refuse(error)
             if not isinstance(error, Exception):
@@ -99,12 +99,6 @@ class CompletionEndpoints:
             raise refusal from None
         visit.close(200)
         return Response(content, media_type=JSON)
-
-    async def _whole(
-        self, visit: Visit, method: Method, asked: CompletionRequest, prepared: CompletionRequest
-    ) -> bytes:
-        results = await self._engine.run(method, prepared, visit.exchange)
-        return await self._engine.finish(method, asked, results, visit.exchange)
 
     async def _stream(
         self, visit: Visit, method: Method, asked: CompletionRequest, prepared: CompletionRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
@@ -44,14 +44,14 @@ class EventStream:
         self,
         visit: Visit,
         events: Events,
-        run: Callable[[Callable[[int, str], None]], Coroutine[Any, Any, Any]],
+        run: Callable[[Callable[[int, str], None]], asyncio.Future[Any]],
     ) -> None:
         self._visit = visit
         self._events = events
         self._pieces: list[Piece] = []
         self._some = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.ensure_future(run(self._emit))
+        self._task = run(self._emit)
         self._task.add_done_callback(lambda task: self._some.set())
 
     async def begun(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -89,9 +89,8 @@ class Visit:
         self._deadline_s = limits.deadline_s
         self._deadline = 0.0
         self._gone: asyncio.Future[Any] | None = None
-        self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._wake: Callable[[], None] = lambda: None
+        self._wake: Callable[[], object] = _nothing
         self._aborted = False
         self._ended = False
 
@@ -100,34 +99,30 @@ class Visit:
         self._deadline_s = self._asked_deadline()
         body = await self._bodies.read(self._request)
         self._deadline = asyncio.get_running_loop().time() + self._deadline_s
-        # After the body only a disconnect comes.
-        self._gone = asyncio.ensure_future(self._request.receive())
         return body
 
-    async def wait(self, work: Coroutine[Any, Any, Result]) -> Result:
+    async def wait(self, work: asyncio.Future[Result]) -> Result:
         """Return what comes of `work`, which is cancelled at the deadline and when the client leaves."""
-        assert self._gone is not None  # the body is read first
-        if self._aborted:
-            work.close()
-            self.check()
-        task: asyncio.Task[Result] = asyncio.ensure_future(work)
-        self._task = task
         try:
-            left = self._deadline - asyncio.get_running_loop().time()
-            await asyncio.wait({task, self._gone}, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
-            if task.done() and not task.cancelled():
-                return task.result()
-            raise self._end() or _deadline(self._deadline_s)
+            self.watch(work.cancel)
+            return await work
+        except asyncio.CancelledError:
+            self.check()
+            raise
         finally:
-            self._task = None
-            task.cancel()
+            self._wake = _nothing
+            work.cancel()
 
-    def watch(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when there is something for `check` to raise: cheaper than `wait` where that would be often."""
-        assert self._gone is not None  # the body is read first
+    def watch(self, wake: Callable[[], object]) -> None:
+        """Call `wake` when there is something for `check` to raise."""
         self._wake = wake
-        self._gone.add_done_callback(lambda _: wake())
-        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+        if self._gone is None:
+            # After the body only a disconnect comes.
+            self._gone = asyncio.ensure_future(self._request.receive())
+            self._gone.add_done_callback(lambda _: self._wake())
+            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+        if self._end() is not None:
+            wake()
 
     def check(self) -> None:
         """Raise RequestError when nobody waits any more: the client, the deadline, the server."""
@@ -137,8 +132,6 @@ class Visit:
     def abort(self) -> None:
         """End what is waited for, as the server does."""
         self._aborted = True
-        if self._task is not None:
-            self._task.cancel()
         self._wake()
 
     def refuse(self, error: BaseException) -> RequestError:
@@ -152,7 +145,7 @@ class Visit:
         if self._ended:
             return
         self._ended = True
-        self._wake = lambda: None
+        self._wake = _nothing
         if self._gone is not None:
             self._gone.cancel()
         if self._timer is not None:
@@ -171,7 +164,8 @@ class Visit:
             generated_tokens=exchange.generated_tokens,
             first_token_seconds=exchange.first_token_s,
         )
-        self._closed(self, record)
+        # When what is answered now is written: the client does not wait for the books to be kept.
+        asyncio.get_running_loop().call_soon(self._closed, self, record)
 
     def _expire(self) -> None:
         self._deadline = 0.0  # the timer may be a nanosecond early
@@ -203,6 +197,10 @@ class Visit:
         log.event(logger, logging.ERROR, str(error) or repr(error), {"request_id": self.id}, error=error)
         text = f"{message} failed; the log has the reason under request `{self.id}`"
         return RequestError(text, status=500, code="internal_error")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _deadline(seconds: float) -> RequestError:
