@@ -12,8 +12,8 @@ from forge.core.blob import BlobStore
 from forge.core.digest import Digest, Pin
 from forge.core.errors import Fault, MaterialError
 from forge.core.lock import Material
-from forge.packages.connection import Connection, Denied, Missing, Unavailable
-from forge.packages.download import Downloader
+from forge.net.connection import Connection, Denied, Missing, Unavailable
+from forge.net.download import Downloader
 from forge.packages.index_python import PackageIndex
 from forge.packages.once import Once
 from forge.packages.sources import HUB_ID, WEB, Place, Sources, setting_hint

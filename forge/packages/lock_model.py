@@ -16,10 +16,11 @@ from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.core.lock import EVERY_ARCH, Lock, LockError, Material, parse
 from forge.core.model_source import HubSource, ModelRequest, WebSource, choose, is_commit
-from forge.packages.connection import Connection, Missing, Unavailable
-from forge.packages.download import Downloader
+from forge.net.address import is_remote, mask
+from forge.net.connection import Connection, Missing, Unavailable
+from forge.net.download import Downloader
 from forge.packages.fetch import said
-from forge.packages.sources import HUB_ID, WEB, Place, Sources, is_remote, mask, setting_hint
+from forge.packages.sources import HUB_ID, WEB, Place, Sources, setting_hint
 
 _MAX_ANSWER = 64 << 20
 _MAX_PAGES = 100

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from forge.core.errors import MaterialError
 from forge.core.lock import Material
+from forge.net.address import is_remote, local_path, mask
 from forge.packages.apt_config import AptSource, read_apt_config
 from forge.packages.pip_config import PipConfig, Setting, read_pip_config
 
@@ -149,29 +149,10 @@ class Sources:
         )
 
 
-def is_remote(address: str) -> bool:
-    """Say whether `address` is reached over HTTP; else it is a path."""
-    return address.startswith(("http://", "https://"))
-
-
-def mask(address: str) -> str:
-    """Take credentials out of an address: what stands before the host's `@`, and the query."""
-    if "://" not in address:
-        return address
-    parts = urlsplit(address)
-    secret, at, host = parts.netloc.rpartition("@")
-    return urlunsplit((parts.scheme, f"***@{host}" if at and secret else host, parts.path, parts.query and "***", ""))
-
-
 def setting_hint(source: str) -> str:
     """Say which setting gives `source` an address."""
     key = source if source.replace("-", "").replace("_", "").isalnum() else f'"{source}"'
     return f'Set `{key} = "https://…"` (or a folder) in `[sources]` of WORKSPACE.toml'
-
-
-def local_path(address: str) -> Path:
-    """Turn a `file:` URL or a path into a path."""
-    return Path(unquote(urlsplit(address).path) if address.startswith("file:") else address)
 
 
 def _place(setting: Setting, kind: PlaceKind, root: Path) -> Place:

@@ -17,8 +17,8 @@ import httpx2
 import pytest
 
 from forge.core.digest import Digest
-from forge.packages.connection import Connection, Missing, Unavailable
-from forge.packages.download import Downloader
+from forge.net.connection import Connection, Missing, Unavailable
+from forge.net.download import Downloader
 from tests.fakes.store import MemoryStore
 
 BODY = bytes(range(256)) * 8192

@@ -17,9 +17,9 @@ from urllib.parse import urljoin
 from forge.core.blob import BlobStore, BlobWriter
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
-from forge.packages.connection import Broken, Connection, Missing, Unavailable, host_of
-from forge.packages.partial import Partial, open_partial
-from forge.packages.sources import is_remote, local_path
+from forge.net.address import is_remote, local_path
+from forge.net.connection import Broken, Connection, Missing, Unavailable, host_of
+from forge.net.partial import Partial, open_partial
 
 if TYPE_CHECKING:
     import httpx2

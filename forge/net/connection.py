@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
-from forge.packages.sources import mask
+from forge.net.address import mask
 
 if TYPE_CHECKING:
     import httpx2
