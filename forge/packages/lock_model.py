@@ -43,6 +43,7 @@ def lock_model(
     transfer = downloader or Downloader(None, connection=Connection(sources.environ))
     if isinstance(request.source, WebSource):
         return _lock_addresses(request, request.source, transfer, store, tell)
+    assert isinstance(request.source, HubSource), "an image's lock is made by who can read images"
     reasons: list[str] = []
     for place in sources.places(HUB_ID):
         if not is_remote(place.address):
@@ -134,13 +135,13 @@ class _Hub:
     def _hashed(self, commit: str, path: str) -> Digest:
         self._tell(f"downloading {path}")
         address = f"{self._place.address}/{self._repository}/resolve/{commit}/{quote(path, safe=_SAFE)}"
-        return self._transfer.learn(address, self._store, token=self._place.token)
+        return self._transfer.learn(address, self._store, login=self._place.login)
 
     def _read(self, what: str) -> tuple[Any, str]:
         """Ask the hub's interface; its answer, and what to ask for the rest."""
         base = f"{self._place.address}/api/models/{self._repository}/"
         try:
-            page = self._transfer.read(base + what, limit=_MAX_ANSWER, token=self._place.token)
+            page = self._transfer.read(base + what, limit=_MAX_ANSWER, login=self._place.login)
             table = json.loads(page.data)
         except Missing as error:
             raise Unavailable(f"{error}: no such repository or revision") from error

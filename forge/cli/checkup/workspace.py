@@ -128,7 +128,7 @@ def probe(place: Place, connection: Connection, network: bool) -> str:
     if not network:
         return ""
     try:
-        with connection.open("HEAD", f"{place.address}/", {}, token=place.token):
+        with connection.open("HEAD", f"{place.address}/", {}, login=place.login):
             return ""
     except Missing:
         return ""
