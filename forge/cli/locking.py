@@ -13,7 +13,7 @@ from forge.cli.exporting import replace_file
 from forge.cli.lock_diff import differences
 from forge.cli.registries import registries
 from forge.cli.session import Session
-from forge.cli.tools import make_tools
+from forge.cli.tools import Fetch
 from forge.core import lock as locks
 from forge.core.digest import Digest
 from forge.core.errors import Fault, MaterialError, UserError
@@ -22,6 +22,7 @@ from forge.core.lock import Lock, LockRequest
 from forge.core.model_source import ImageSource, ModelRequest
 from forge.oci.lock_image import lock_image
 from forge.oci.lock_model import lock_image_model
+from forge.oci.pull import Pull
 from forge.packages.lock_debian import DebianRequest, lock_debian
 from forge.packages.lock_model import lock_model
 from forge.packages.lock_python import PythonRequest, lock_python
@@ -145,7 +146,7 @@ def _lock_image_model(session: Session, request: ModelRequest, source: ImageSour
         request,
         registries(session.places, source.name.registry),
         session.store,
-        make_tools(session.store, lambda: session.places, offline=False)["pull"],
+        Pull(Fetch(session.store, lambda: session.places, offline=False).all),
         previous=previous,
         tell=lambda text: click.echo(f"  {text}", err=True),
     )
