@@ -1,20 +1,27 @@
-"""`environment`: locked packages become a root file system, for one architecture."""
+"""`environment`: locked packages, a vendor's image, or both, become a root file system for one architecture."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from forge.api import (
     Artifact,
     Attributes,
+    BaseInfo,
     Context,
     EnvironmentInfo,
     Field,
+    ImageName,
+    Lock,
     LockRequest,
     Material,
     Platform,
     TargetLabel,
     WheelInfo,
+    image_blob,
+    image_document,
+    model_validator,
     rule,
 )
 
@@ -26,6 +33,10 @@ class Attrs(Attributes):
 
     base: TargetLabel | None = None
     """Environment that it adds to."""
+    image: str = ""
+    """Image of a registry that it adds to, in place of `base` and `debs`: `nvcr.io/nvidia/l4t-jetpack:r36.4.0`."""
+    digest: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$")
+    """What `image` must be, `sha256:…`; without it the lock pins what the registry has."""
     debs: tuple[str, ...] = ()
     """Debian packages; what they depend on comes along."""
     exclude: tuple[str, ...] = ()
@@ -40,8 +51,31 @@ class Attrs(Attributes):
     """Wheels that are built from source, `wheel` targets."""
     python: str = "3.11"
     """Version of the base's interpreter."""
+    glibc: str = Field(default="2.36", pattern=r"^2\.[0-9]{1,3}$")
+    """Version of the base's C library: Debian 12 has 2.36, Ubuntu 22.04 2.35, Ubuntu 24.04 2.39."""
+    site: Literal["dist-packages", "site-packages"] = "dist-packages"
+    """Where the base's interpreter looks for packages: `dist-packages` is Debian's and Ubuntu's."""
     busybox_applets: bool = False
     """Link busybox's applets into place."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Attrs:
+        """State contradictions, in words."""
+        if self.image:
+            if self.base or self.debs or self.exclude or self.busybox_applets:
+                raise ValueError("`image` brings its own packages: it takes neither `base` nor `debs`")
+            named = ImageName.parse(self.image).digest
+            if self.digest and named and named != self.digest:
+                raise ValueError(f"`image` and `digest` name two digests, {named} and {self.digest}")
+        elif self.digest:
+            raise ValueError("`digest` is for `image`")
+        return self
+
+    @property
+    def name(self) -> ImageName:
+        """The image, with the digest that is declared."""
+        found = ImageName.parse(self.image)
+        return replace(found, digest=self.digest or found.digest)
 
 
 def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[LockRequest, ...]:
@@ -49,6 +83,8 @@ def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[Loc
     if platform is None:
         return ()
     requests = []
+    if attrs.image:
+        requests.append(LockRequest(f"{name}.{platform.arch}.image", "image", platform.arch, image=attrs.name))
     if attrs.debs:
         lock = f"{name}.{platform.arch}.deb"
         requests.append(LockRequest(lock, "deb", platform.arch, attrs.debs, attrs.exclude))
@@ -63,6 +99,7 @@ def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[Loc
                 attrs.wheels,
                 attrs.exclude_wheels,
                 python=attrs.python,
+                glibc=attrs.glibc,
                 sources=tuple(sorted(attrs.sources.items())),
             )
         )
@@ -76,7 +113,9 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
         raise context.error(f"`{context.label}` needs `platforms`", 'Such as `platforms = ["amd64", "arm64"]`')
     locks = {request.kind: context.lock(request) for request in context.target.lock_requests}
     base = context.dep(attrs.base, EnvironmentInfo) if attrs.base else EnvironmentInfo()
+    _agree(context, attrs, base)
     layers = list(base.layers)
+    below = _pulled(context, attrs, locks["image"]) if "image" in locks else base.base
     if "deb" in locks:
         packages = [_unpacked(context, each, "deb", attrs) for each in locks["deb"].materials]
         params = {"conflicts": "refuse", "synthesize": True, "busybox_applets": attrs.busybox_applets}
@@ -88,14 +127,44 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if wheels:
         packages = [_tree(context, wheel.file, wheel.name, "wheel", attrs) for wheel in wheels if wheel.file]
         layers.append(("Built packages", _root(context, packages, {"conflicts": "replace"}, "built")))
-    if not layers:
-        raise context.error(f"`{context.label}` is empty", "Give it `debs`, `wheels` or a `base`")
-    tree = layers[0][1]
-    if len(layers) > 1:
-        tree = _root(context, [layer for _, layer in layers], {"conflicts": "replace"}, "merged")
+    trees = [below.root] if below else []
+    trees += [layer for _, layer in layers]
+    if not trees:
+        raise context.error(f"`{context.label}` is empty", "Give it `debs`, `wheels`, an `image` or a `base`")
+    tree = trees[0]
+    if len(trees) > 1:
+        tree = _root(context, trees, {"conflicts": "replace"}, "merged")
     arch = context.platform.arch
     made = (*base.locks, *locks.values()), (*base.built, *wheels)
-    return EnvironmentInfo({context.label.name: tree}, arch, tree, tuple(layers), *made)
+    info = EnvironmentInfo({context.label.name: tree}, arch, tree, tuple(layers), *made, base=below)
+    return replace(info, python=attrs.python, glibc=attrs.glibc, site=attrs.site)
+
+
+def _agree(context: Context, attrs: Attrs, base: EnvironmentInfo) -> None:
+    """Refuse wheels for another Python than the base's: nothing would find them, or they would not run."""
+    for key in ("python", "glibc", "site") if attrs.wheels or attrs.built else ():
+        own, needed = getattr(attrs, key), getattr(base, key)
+        if needed and own != needed:
+            text = f"`{context.label}` is for {key} {own}, its base `{attrs.base}` has {needed}"
+            raise context.error(text, f'Write `{key} = "{needed}"`')
+
+
+def _pulled(context: Context, attrs: Attrs, lock: Lock) -> BaseInfo:
+    """Ask for the image: its manifest, what lies below that, and the file system of it."""
+    image = lock.image
+    assert image is not None and image.digest is not None
+    name = image.name
+    inputs = {"pinned": context.fetch(image_document(image, image.digest))}
+    if image.manifest is not None and image.manifest.digest.hash != image.digest.hash:
+        inputs["manifest"] = context.fetch(image_document(image, image.manifest.digest))
+    for number, blob in enumerate(image.blobs()):
+        inputs[f"blob.{number:03}"] = context.fetch(image_blob(image, blob.digest))
+    about = {"registry": name.registry, "repository": name.repository, "tag": name.tag, "arch": lock.arch}
+    (layout,) = context.tool("pull", about, inputs=inputs, outputs=["layout/"], description=f"Pull {name.tagged}")
+    what = f"Flatten {name.tagged}"
+    (flat,) = context.tool("flatten", {}, inputs={"layout": layout}, outputs=["tree/"], description=what)
+    root = _root(context, [flat], {"mount_points": _MOUNT_POINTS}, "image")
+    return BaseInfo(image, layout, root)
 
 
 def _unpacked(context: Context, material: Material, kind: str, attrs: Attrs) -> Artifact:
@@ -103,9 +172,16 @@ def _unpacked(context: Context, material: Material, kind: str, attrs: Attrs) -> 
 
 
 def _tree(context: Context, file: Artifact, name: str, kind: str, attrs: Attrs) -> Artifact:
-    params = {"format": kind, "name": name, **({"python": attrs.python} if kind == "wheel" else {})}
+    params = {"format": kind, "name": name, **_layout(kind, attrs)}
     (tree,) = context.tool("unpack", params, inputs={"file": file}, outputs=["tree/"], description=f"Unpack {name}")
     return tree
+
+
+def _layout(kind: str, attrs: Attrs) -> dict[str, str]:
+    """Say where a wheel goes; what all have goes without saying, so that keys stay as they are."""
+    if kind != "wheel":
+        return {}
+    return {"python": attrs.python, **({"site": attrs.site} if attrs.site != "dist-packages" else {})}
 
 
 def _root(context: Context, trees: list[Artifact], params: dict[str, Any], what: str) -> Artifact:

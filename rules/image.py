@@ -10,6 +10,7 @@ from forge.api import (
     Artifact,
     Attributes,
     Context,
+    EnvironmentInfo,
     Field,
     ImageInfo,
     Lock,
@@ -48,13 +49,18 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
         raise context.error(f"`{attrs.apps[0]}` is not a whole service")
     layers = _layers(app)
     inputs = _layered(context, layers)
+    if app.environment and app.environment.base:
+        inputs["base"] = app.environment.base.layout
     ref = _reference(context)
     parameters = _parameters(context, app, attrs, ref, [what for what, _, _ in layers])
     layout, digest, *dockerfile = _assembled(context, attrs, parameters, inputs)
+    base = app.environment.base if app.environment else None
+    placed = [(base.root, "")] if base else []
+    placed += [(artifact, place) for _, artifact, place in layers]
     (root,) = context.tool(
         "tree",
-        {"place": {f"{number:04}": place for number, (_, _, place) in enumerate(layers)}, "replace": True},
-        inputs={f"{number:04}": artifact for number, (_, artifact, _) in enumerate(layers)},
+        {"place": {f"{number:04}": place for number, (_, place) in enumerate(placed)}, "replace": True},
+        inputs={f"{number:04}": artifact for number, (artifact, _) in enumerate(placed)},
         outputs=["root/"],
         mnemonic="Root",
         description=f"Flatten {context.label}",
@@ -135,6 +141,7 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
             f"{_TITLE}ref.name": ref,
             "io.forge.platform": context.platform.name,
             "io.forge.target": str(context.label),
+            **_base_annotations(app.environment),
         },
         "created": created,
         "history": history,
@@ -143,6 +150,13 @@ def _parameters(context: Context, app: AppInfo, attrs: Attrs, ref: str, history:
         # The tool `layer` has judged each layer's content when it made it.
         "recheck": False,
     }
+
+
+def _base_annotations(environment: EnvironmentInfo | None) -> dict[str, str]:
+    if environment is None or environment.base is None:
+        return {}
+    image = environment.base.image
+    return {f"{_TITLE}base.name": image.name.tagged, f"{_TITLE}base.digest": f"sha256:{image.digest}"}
 
 
 def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifact:
@@ -168,6 +182,7 @@ def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifac
         "packages": [row for lock in environment.locks for row in _packages(lock)],
         "built": [_built(wheel) for wheel in wheels],
         "models": models,
+        **_base_row(environment),
         "place": f"{_MODELS}/{app.model.name}" if app.model is not None else "",
         "runtime_place": _RUNTIME,
         "app_place": _APP,
@@ -177,6 +192,14 @@ def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifac
     what = f"List what {context.label} is made of"
     (sbom,) = context.tool("sbom", params, inputs=inputs, outputs=["sbom"], mnemonic="Sbom", description=what)
     return sbom
+
+
+def _base_row(environment: EnvironmentInfo) -> dict[str, list[dict[str, str]]]:
+    if environment.base is None:
+        return {}
+    image = environment.base.image
+    row = {"registry": image.name.registry, "repository": image.name.repository, "tag": image.name.tag}
+    return {"bases": [{**row, "sha256": str(image.digest)}]}
 
 
 def _packages(lock: Lock) -> list[dict[str, str]]:

@@ -16,11 +16,14 @@ from forge.api import (
     Annotated,
     Artifact,
     Attributes,
+    BaseImage,
     Context,
     EnvironmentInfo,
     FileSource,
     ForExecution,
+    Hash,
     HubSource,
+    ImageSource,
     Label,
     LockRequest,
     ModelInfo,
@@ -32,6 +35,7 @@ from forge.api import (
     TargetLabel,
     WebSource,
     choose,
+    image_document,
     is_revision,
     model_validator,
     rule,
@@ -67,14 +71,16 @@ class Attrs(Attributes):
     """Attributes of `model`."""
 
     source: ModelSource
-    """Where its files are: a target whose one output is a folder, `hf:OWNER/NAME`, `file:PATH` below the package, or
-    addresses, one for each file."""
+    """Where its files are: a target whose one output is a folder, `hf:OWNER/NAME`, `file:PATH` below the package,
+    `oci:REGISTRY/REPOSITORY:TAG`, or addresses, one for each file."""
     revision: str = ""
     """Of a `hf:` source: a commit, or a branch or tag, which the lock pins to a commit."""
     format: Literal["safetensors", "gguf", "onnx", "tensorrt"] = "safetensors"
     """What the folder holds: `*.safetensors` beside `config.json` and the tokenizer, `model.gguf`, or `model.onnx`."""
     files: tuple[str, ...] = ()
     """Which files of the source, as globs; `!` before one takes away. By default those that the format needs."""
+    folder: str = ""
+    """Of an `oci:` source: the folder of the image in which they lie, `models` unless told."""
     allow_pickle: tuple[str, ...] = ()
     """Names of pickles to bring along all the same. Nothing reads them outside a sandbox."""
     environment: Annotated[TargetLabel | None, ForExecution()] = None
@@ -97,8 +103,10 @@ class Attrs(Attributes):
                 raise ValueError(f"`{self.revision}` cannot be a commit, branch or tag")
         elif self.revision:
             raise ValueError("`revision` is for `hf:` sources")
-        if self.files and not isinstance(self.source, (HubSource, FileSource)):
-            raise ValueError("`files` is for sources that have more than is named: `hf:` and `file:`")
+        if self.folder and not isinstance(self.source, ImageSource):
+            raise ValueError("`folder` is for `oci:` sources")
+        if self.files and not isinstance(self.source, (HubSource, FileSource, ImageSource)):
+            raise ValueError("`files` is for sources that have more than is named: `hf:`, `oci:` and `file:`")
         if isinstance(self.source, WebSource):
             choose(self.source.addresses, ["**"], self.allow_pickle)
         elif self.allow_pickle and isinstance(self.source, Label):
@@ -112,14 +120,20 @@ class Attrs(Attributes):
         """The globs that hold."""
         return self.files or FILES.get(self.format, ())
 
+    @property
+    def image_folder(self) -> str:
+        """The folder of an image that holds."""
+        return self.folder.strip("/") or "models"
+
 
 def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[LockRequest, ...]:
     """Say which lock an instance needs: none where its files are a target's or the workspace's."""
-    if not isinstance(attrs.source, (HubSource, WebSource)):
+    if not isinstance(attrs.source, (HubSource, WebSource, ImageSource)):
         return ()
     # The usual files go by one name: a lock is not stale because forge knows one more of them.
     declared = tuple(f"files {glob}" for glob in attrs.files) or (f"format {attrs.format}",)
-    request = ModelRequest(attrs.source, attrs.revision, attrs.globs, declared, attrs.allow_pickle)
+    folder = attrs.image_folder if isinstance(attrs.source, ImageSource) else ""
+    request = ModelRequest(attrs.source, attrs.revision, attrs.globs, declared, attrs.allow_pickle, folder)
     return (LockRequest(f"{name}@{platform.name}" if platform else name, "model", EVERY_ARCH, model=request),)
 
 
@@ -145,16 +159,19 @@ def _made(context: Context, source: Label) -> Artifact:
 
 def _checked(context: Context, attrs: Attrs) -> Artifact:
     assert attrs.environment is not None
-    files = _files(context, attrs)
-    paths = _places(context, attrs, tuple(files))
-    names = {f"{number:04}": path for number, path in enumerate(sorted(paths))}
-    (gathered,) = context.tool(
-        "tree",
-        {"place": {number: paths[path] for number, path in names.items()}},
-        inputs={number: files[path] for number, path in names.items()},
-        outputs=["model/"],
-        mnemonic="Gather",
-    )
+    if isinstance(attrs.source, ImageSource):
+        gathered, paths = _extracted(context, attrs, attrs.source)
+    else:
+        files = _files(context, attrs)
+        paths = _places(context, attrs, tuple(files))
+        names = {f"{number:04}": path for number, path in enumerate(sorted(paths))}
+        (gathered,) = context.tool(
+            "tree",
+            {"place": {number: paths[path] for number, path in names.items()}},
+            inputs={number: files[path] for number, path in names.items()},
+            outputs=["model/"],
+            mnemonic="Gather",
+        )
     scripts = {f"rules/actions/{name}.py": Source(f"actions/{name}.py", "rules") for name in _CHECKS}
     argv = ["/usr/bin/python3", "-m", "rules.actions.check_model", "--model", "model", "--format", attrs.format]
     for name in attrs.allow_pickle:
@@ -176,6 +193,21 @@ def _checked(context: Context, attrs: Attrs) -> Artifact:
         description=f"Accept {context.label}",
     )
     return tree
+
+
+def _extracted(context: Context, attrs: Attrs, source: ImageSource) -> tuple[Artifact, dict[str, str]]:
+    """Pull the image and take the locked files out of it."""
+    lock = context.lock(context.target.lock_requests[0])
+    name, digest = source.name, Hash(lock.revision.removeprefix("sha256:"))
+    files = {each.file: each.digest.hash for each in lock.materials}
+    paths = _places(context, attrs, _chosen(context, attrs, tuple(files)))
+    about = {"registry": name.registry, "repository": name.repository, "tag": name.tag, "arch": EVERY_ARCH}
+    pinned = context.fetch(image_document(BaseImage(name, digest), digest))
+    (layout,) = context.tool("pull", about, inputs={"pinned": pinned}, outputs=["layout/"], description=f"Pull {name}")
+    wanted: dict[str, Any] = {path: {"place": place, "sha256": files[path]} for path, place in sorted(paths.items())}
+    params: dict[str, Any] = {"folder": attrs.image_folder, "files": wanted}
+    (tree,) = context.tool("extract", params, inputs={"layout": layout}, outputs=["model/"], mnemonic="Gather")
+    return tree, paths
 
 
 def _files(context: Context, attrs: Attrs) -> dict[str, Artifact]:

@@ -18,8 +18,10 @@ PHASES = {"loading", "analysis", "execution", "remote", "oci", "packages"}
 ALLOWED = {
     "core": {"core"},
     "api": {"core", "loading", "analysis"},
-    "cli": {"core", "cli", *PHASES},
+    "net": {"core", "net"},
+    "cli": {"core", "net", "cli", *PHASES},
     **{phase: {"core", phase} for phase in PHASES},
+    **{library: {"core", "net", library} for library in ("oci", "packages", "remote")},
     "__main__": {"cli"},
     "__init__": set(),
 }

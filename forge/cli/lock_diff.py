@@ -38,6 +38,9 @@ def differences(old: Lock | None, new: Lock) -> tuple[str, ...]:
 def _materials(lock: Lock | None) -> dict[str, Material]:
     if lock is None:
         return {}
+    if lock.image is not None:
+        name, digest = lock.image.name.tagged, lock.image.digest
+        return {name: Material(name, f"sha256:{digest}", name, digest, lock.image.name.registry)} if digest else {}
     return {each.file if lock.kind == "model" else each.name: each for each in lock.materials}
 
 

@@ -11,12 +11,18 @@ import click
 
 from forge.cli.exporting import replace_file
 from forge.cli.lock_diff import differences
+from forge.cli.registries import registries
 from forge.cli.session import Session
+from forge.cli.tools import Fetch
 from forge.core import lock as locks
 from forge.core.digest import Digest
 from forge.core.errors import Fault, MaterialError, UserError
 from forge.core.label import TargetPattern
 from forge.core.lock import Lock, LockRequest
+from forge.core.model_source import ImageSource, ModelRequest
+from forge.oci.lock_image import lock_image
+from forge.oci.lock_model import lock_image_model
+from forge.oci.pull import Pull
 from forge.packages.lock_debian import DebianRequest, lock_debian
 from forge.packages.lock_model import lock_model
 from forge.packages.lock_python import PythonRequest, lock_python
@@ -109,13 +115,18 @@ def resolve(session: Session, request: LockRequest, previous: Lock | None, upgra
 
     if request.arch == "all":
         assert request.model is not None
+        kept = None if upgrade.everything else previous
+        if isinstance(request.model.source, ImageSource):
+            return _lock_image_model(session, request.model, request.model.source, kept)
         return lock_model(
             request.model,
             session.places,
             session.store,
-            previous=None if upgrade.everything else previous,
+            previous=kept,
             tell=lambda text: click.echo(f"  {text}", err=True),
         )
+    if request.image is not None:
+        return lock_image(request, registries(session.places, request.image.registry), warn=warn)
     if request.kind == "deb":
         debian = DebianRequest(request.requirements, request.exclude, request.arch, trust=trust)
         return lock_debian(debian, session.places, previous=previous, upgrade=upgrade, warn=warn)
@@ -123,11 +134,22 @@ def resolve(session: Session, request: LockRequest, previous: Lock | None, upgra
         return lock_sdist(request.requirements[0], request.arch, session.places)
     python = PythonRequest(
         request.requirements,
-        PythonTarget(request.arch, request.python),
+        PythonTarget(request.arch, request.python, int(request.glibc.rpartition(".")[2])),
         exclude=request.exclude,
         sources=dict(request.sources),
     )
     return lock_python(python, session.places, previous=previous, upgrade=upgrade, warn=warn)
+
+
+def _lock_image_model(session: Session, request: ModelRequest, source: ImageSource, previous: Lock | None) -> Lock:
+    return lock_image_model(
+        request,
+        registries(session.places, source.name.registry),
+        session.store,
+        Pull(Fetch(session.store, lambda: session.places, offline=False).all),
+        previous=previous,
+        tell=lambda text: click.echo(f"  {text}", err=True),
+    )
 
 
 def _refuse_unknown(wanted: Iterable[Wanted], upgrade: Upgrade) -> None:
@@ -141,12 +163,15 @@ def _refuse_unknown(wanted: Iterable[Wanted], upgrade: Upgrade) -> None:
 def _update(session: Session, wanted: Wanted, options: Options) -> None:
     request, upgrade = wanted.request, options.upgrade
     of = f"for {request.arch}" if request.model is None else f"of the model `{request.name}`"
-    click.echo(f"{wanted.shown}: resolving {len(request.requested)} requirements {of} …", err=True)
+    what = request.image or f"{len(request.requested)} requirements"
+    click.echo(f"{wanted.shown}: resolving {what} {of} …", err=True)
     made = resolve(session, request, wanted.previous, upgrade, options.trust)
     for line in differences(wanted.previous, made):
         click.echo(f"  {line}")
-    size = sum(each.digest.size for each in made.materials if isinstance(each.digest, Digest))
-    noun = "files" if made.kind == "model" else "packages"
+    pins = [each.digest for each in made.materials]
+    pins += [blob.digest for blob in made.image.blobs()] if made.image is not None else []
+    size = sum(each.size for each in pins if isinstance(each, Digest))
+    noun = {"model": "files", "image": "blobs"}.get(made.kind, "packages")
     lacking = f", {len(made.missing)} missing" if made.missing else ""
     text = locks.render(made)
     if wanted.path.is_file() and wanted.path.read_text(encoding="utf-8") == text:
@@ -156,4 +181,4 @@ def _update(session: Session, wanted: Wanted, options: Options) -> None:
         if not options.dry_run:
             wanted.path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(wanted.path, text)
-    click.echo(f"{wanted.shown}: {len(made.materials)} {noun}, {size / 1e6:.1f} MB{lacking}{ending}", err=True)
+    click.echo(f"{wanted.shown}: {len(pins)} {noun}, {size / 1e6:.1f} MB{lacking}{ending}", err=True)

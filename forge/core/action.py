@@ -21,6 +21,8 @@ OUT = "out"
 """Folder below WORK in which an action leaves its outputs."""
 TOOL = "forge-tool"
 """First word of an action that forge does itself, with no process."""
+PULL = "pull"
+"""The tool that brings what lies below the manifest of an image, which is its input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class Action:
     def is_fixed_output(self) -> bool:
         """The digest of what it brings is known beforehand."""
         return self.fixed_output is not None
+
+    @property
+    def is_download(self) -> bool:
+        """It may use the network: what it brings is known by digest, or lies below one that is, as `pull` verifies."""
+        return self.is_fixed_output or self.tool == PULL
 
     @property
     def tool(self) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from forge.core.base_image import BaseImage, base_tables, read_base
 from forge.core.digest import Digest, Hash, Pin
+from forge.core.image_name import ImageName
 from forge.core.model_source import ModelRequest, is_commit, is_repository
 from forge.core.platform import Arch
 
 FORMAT = 1
 """Version of the lock file's shape; a reader refuses a newer one."""
 
-Kind = Literal["deb", "python", "sdist", "model"]
+Kind = Literal["deb", "python", "sdist", "model", "image"]
 
 EVERY_ARCH: Final = "all"
 """What a lock says of files that are the same for every architecture, as Debian does."""
@@ -70,11 +72,13 @@ class Lock:
     repository: str = ""
     """Of a model: `OWNER/NAME`, where its source has repositories."""
     revision: str = ""
-    """Of a model: the commit."""
+    """Of a model: the commit, or the digest of the image that it is in."""
     released: tuple[tuple[str, str], ...] = ()
     """Of Debian packages: each suite's date, sorted; a lock is not made from an older state than the last one."""
     missing: tuple[MissingMaterial, ...] = ()
-    """Of Python packages: those whose sources had no answer, sorted by name; nothing is built from such a lock."""
+    """Those whose sources had no answer, sorted by name; nothing is built from such a lock."""
+    image: BaseImage | None = None
+    """What a lock of an image holds, in place of materials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ class LockRequest:
     """Packages cut from the closure."""
     python: str = ""
     """Version of the interpreter that the wheels are for: `3.11`."""
+    glibc: str = "2.36"
+    """Version of the C library that they run on."""
+    image: ImageName | None = None
+    """What a lock of an image is for, with the declared digest."""
     model: ModelRequest | None = None
     """What a lock of a model is for."""
     sources: tuple[tuple[str, str], ...] = ()
@@ -106,6 +114,8 @@ class LockRequest:
         """What the lock's own `requested` must be, or it is stale."""
         if self.model is not None:
             return self.model.requested
+        if self.image is not None:
+            return (str(self.image),)
         return requested(self.requirements, self.exclude, self.sources)
 
     def is_answered_by(self, lock: Lock | None) -> bool:
@@ -130,7 +140,7 @@ def parse(table: Mapping[str, object]) -> Lock:
     if table.get("version") != FORMAT:
         raise LockError(f"Lock version is `{table.get('version')}`, this forge reads {FORMAT}")
     kind = table.get("kind")
-    if kind not in ("deb", "python", "sdist", "model"):
+    if kind not in ("deb", "python", "sdist", "model", "image"):
         raise LockError(f"Unknown kind of lock `{kind}`")
     wanted = table.get("requested", [])
     packages = _tables(table, "file" if kind == "model" else "package")
@@ -138,12 +148,14 @@ def parse(table: Mapping[str, object]) -> Lock:
         raise LockError("`requested` must be a list of texts")
     if kind == "model":
         return _model(table, tuple(wanted), packages)
+    image = _image(table) if kind == "image" else None
     materials = tuple(_material(entry) for entry in packages)
     missing = tuple(
         MissingMaterial(_text(each, "name"), _text(each, "requirement"), _text(each, "source"))
         for each in _tables(table, "missing")
     )
-    return Lock(kind, _text(table, "arch"), tuple(wanted), materials, released=_dates(table), missing=missing)
+    found = Lock(kind, _text(table, "arch"), tuple(wanted), materials, released=_dates(table), missing=missing)
+    return replace(found, image=image)
 
 
 def render(lock: Lock) -> str:
@@ -155,6 +167,8 @@ def render(lock: Lock) -> str:
         lines.extend(f"{key} = {_quoted(value)}" for key, value in heads.items() if value)
     else:
         lines.append(f"arch = {_quoted(lock.arch)}")
+    head, tables = base_tables(lock.image) if lock.image is not None else ({}, [])
+    lines.extend(f"{key} = {_quoted(value)}" for key, value in head.items() if value)
     lines.append("requested = [")
     lines.extend(f"    {_quoted(item)}," for item in sorted(lock.requested))
     lines.append("]")
@@ -170,6 +184,8 @@ def render(lock: Lock) -> str:
     for absent in sorted(lock.missing, key=lambda each: (each.name, each.requirement)):
         entry = {"name": absent.name, "requirement": absent.requirement, "source": absent.source}
         lines += ["", "[[missing]]", *(f"{key} = {_quoted(value)}" for key, value in entry.items())]
+    for header, table in tables:
+        lines += ["", header, *(f"{key} = {_quoted(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -208,7 +224,10 @@ def _tables(table: Mapping[str, object], key: str) -> Sequence[Mapping[str, obje
 def _model(table: Mapping[str, object], requested: tuple[str, ...], entries: Sequence[Mapping[str, object]]) -> Lock:
     source, repository = _text(table, "source"), _text(table, "repository", "")
     revision = _text(table, "revision", "")
-    if repository and not (is_repository(repository) and is_commit(revision)):
+    is_image = revision.startswith("sha256:")
+    if is_image:
+        _check_image(source, repository, revision)
+    elif repository and not (is_repository(repository) and is_commit(revision)):
         raise LockError(f"`{repository}` at `{revision}` is no repository at a commit of 40 hexadecimal digits")
     materials: dict[str, Material] = {}
     for entry in entries:
@@ -217,11 +236,28 @@ def _model(table: Mapping[str, object], requested: tuple[str, ...], entries: Seq
             raise LockError(f"`{file}` is no path in a model")
         if file in materials:
             raise LockError(f"`{file}` is there twice")
-        path = f"{repository}/resolve/{revision}/{file}" if repository else ""
+        path = f"{repository}/resolve/{revision}/{file}" if repository and not is_image else ""
         materials[file] = Material(repository or file, revision, file, _pin(entry, file), source, path)
     if not materials:
         raise LockError("The lock names no `file`")
     return Lock("model", EVERY_ARCH, requested, tuple(materials.values()), repository, revision)
+
+
+def _check_image(registry: str, repository: str, digest: str) -> None:
+    try:
+        ImageName.of(registry, repository, "", digest)
+    except ValueError as error:
+        raise LockError(str(error)) from error
+
+
+def _image(table: Mapping[str, object]) -> BaseImage:
+    try:
+        image = read_base(table)
+    except ValueError as error:
+        raise LockError(str(error)) from error
+    if image.digest is None and not table.get("missing"):
+        raise LockError("`digest` is missing")
+    return image
 
 
 def _pin(entry: Mapping[str, object], name: str) -> Pin:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from forge.core.artifact import Source
 from forge.core.glob import matches
+from forge.core.image_name import ImageName
 
 _PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 """Ends of names whose files a library would unpickle: running what they say is how they are read."""
@@ -39,6 +40,13 @@ class WebSource:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image with a model's files in one of its folders."""
+
+    name: ImageName
+
+
+@dataclass(frozen=True, slots=True)
 class FileSource:
     """Files of the workspace."""
 
@@ -51,7 +59,7 @@ class FileSource:
 class ModelRequest:
     """What a model's lock is to be resolved for."""
 
-    source: HubSource | WebSource
+    source: HubSource | WebSource | ImageSource
     revision: str = ""
     """Commit, branch or tag of the repository."""
     files: tuple[str, ...] = ()
@@ -60,6 +68,8 @@ class ModelRequest:
     """The globs, or the name of the set of globs, as the declaration has them: identity of the lock."""
     pickles: tuple[str, ...] = ()
     """Names of the pickles that may come along."""
+    folder: str = ""
+    """Of an image: where its files lie."""
 
     @property
     def requested(self) -> tuple[str, ...]:
@@ -68,8 +78,12 @@ class ModelRequest:
             return tuple(
                 f"{name}@{hashlib.sha256(address.encode()).hexdigest()[:16]}" for name, address in self.source.files
             )
+        if isinstance(self.source, ImageSource):
+            head = [f"oci:{self.source.name}", f"folder {self.folder}"]
+        else:
+            head = [f"hf:{self.source.repository}", f"revision {self.revision}"]
         files = (*self.declared, *(f"pickle {name}" for name in self.pickles))
-        return tuple(sorted([f"hf:{self.source.repository}", f"revision {self.revision}", *files]))
+        return tuple(sorted([*head, *files]))
 
 
 def choose(paths: Iterable[str], globs: Sequence[str], pickles: Sequence[str]) -> tuple[str, ...]:

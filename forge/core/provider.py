@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from forge.core.artifact import Artifact
+from forge.core.base_image import BaseImage
 from forge.core.lock import Lock, Material
 from forge.core.platform import ParameterValue
 
@@ -15,6 +16,18 @@ class Provider:
     """What every target hands on: its outputs, by the name that they have below `forge-out/<package>/`."""
 
     files: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseInfo:
+    """A vendor's image below everything else."""
+
+    image: BaseImage
+    """Its name and digest."""
+    layout: Artifact
+    """OCI image layout of it."""
+    root: Artifact
+    """Its file system as one tree: costly, so made only where something needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,14 @@ class EnvironmentInfo(Provider):
     """The packages that it was unpacked from, its base's first."""
     built: tuple[WheelInfo, ...] = ()
     """Wheels in it that were built from source."""
+    python: str = ""
+    """Version of its interpreter."""
+    glibc: str = ""
+    """Version of its C library."""
+    site: str = ""
+    """Name of the folder in which its interpreter looks for packages."""
+    base: BaseInfo | None = None
+    """The image that its layers lie over; None where forge's own are all there is."""
 
 
 @dataclass(frozen=True, slots=True)

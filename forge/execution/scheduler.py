@@ -90,7 +90,7 @@ class Scheduler:
             try:
                 while ready or running:
                     for name in ready:
-                        pool = fetchers if graph.actions[name].is_fixed_output else workers
+                        pool = fetchers if graph.actions[name].is_download else workers
                         running[name] = pool.submit(self._perform, graph, name, result, done)
                     ready = []
                     name, outcome = done.get()

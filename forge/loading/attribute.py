@@ -12,8 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from forge.core.artifact import Source
 from forge.core.errors import LoadError
+from forge.core.image_name import ImageName
 from forge.core.label import Label
-from forge.core.model_source import FileSource, HubSource, WebSource, is_repository
+from forge.core.model_source import FileSource, HubSource, ImageSource, WebSource, is_repository
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -77,6 +78,8 @@ def _model_source(value: Any, info: ValidationInfo) -> Any:
         if not is_repository(repository):
             raise ValueError(f"`{value}` is no repository, write `hf:OWNER/NAME`")
         return HubSource(repository)
+    if isinstance(value, str) and value.startswith("oci:"):
+        return ImageSource(ImageName.parse(value.removeprefix("oci:")))
     if isinstance(value, str) and value.startswith("file:"):
         return _file_source(value.removeprefix("file:"), _scope(info))
     if isinstance(value, list) or (isinstance(value, str) and _SCHEME.match(value)):
@@ -138,8 +141,8 @@ SourceFiles = Annotated[tuple[Source, ...], BeforeValidator(_sources)]
 """Files below the package's folder; `*`, `?` and `**` are expanded, sorted."""
 
 
-ModelSource = Annotated[Label | HubSource | WebSource | FileSource, BeforeValidator(_model_source)]
-"""Where a model's files are: a target, a hub's repository, addresses, or files of the package."""
+ModelSource = Annotated[Label | HubSource | WebSource | FileSource | ImageSource, BeforeValidator(_model_source)]
+"""Where a model's files are: a target, a hub's repository, addresses, an image, or files of the package."""
 
 
 def collect(value: object, kind: type) -> list[Any]:

@@ -59,6 +59,8 @@ class _Platform(_Strict):
     built: tuple[str, ...] = ()
     """`wheel` targets, where no index has a wheel."""
     python: str = "3.11"
+    glibc: str = "2.36"
+    site: str = "dist-packages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ def _environment_table(name: str, model: _Platform, base: Label, built: tuple[La
         "sources": model.sources,
         "built": [str(each) for each in built],
         "python": model.python,
+        "glibc": model.glibc,
+        "site": model.site,
         "platforms": [name],
         "name": "{platform}",
         "tags": ["manual"],

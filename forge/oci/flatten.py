@@ -5,7 +5,6 @@ https://github.com/opencontainers/image-spec, layer.md, "Applying Changesets" an
 
 from __future__ import annotations
 
-import gzip
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from forge.core.errors import MaterialError
 from forge.core.tree import Entry, File, Folder, Symlink, Tree
 from forge.oci import mediatype
 from forge.oci.check import ImageError
-from forge.oci.reader import CHUNK, LayerReader, read_members
+from forge.oci.reader import CHUNK, Damaged, LayerReader, read_members
 from forge.oci.scan import OPAQUE, WHITEOUT
 from forge.oci.summary import LayerSummary, summarize
 
@@ -38,7 +37,7 @@ def flatten(layout: Tree, store: BlobStore) -> Tree:
                 _overlay(root, _read(layer, blob, store, root))
         except KeyError:
             raise MaterialError(f"The store lacks the layer {layer.digest.oci}") from None
-        except (tarfile.TarError, gzip.BadGzipFile, ValueError, OverflowError, RecursionError) as error:
+        except (tarfile.TarError, Damaged, ValueError, OverflowError, RecursionError) as error:
             raise ImageError(f"The tar is malformed: {error}", place=f"layer {layer.digest.short}") from error
     try:
         return Tree.of(dict(_flat(root, "")))
@@ -68,7 +67,7 @@ class _Layer:
 
 def _read(summary: LayerSummary, blob: BinaryIO, store: BlobStore, lower: _Node) -> _Layer:
     layer = _Layer(f"layer {summary.digest.short}")
-    reader = LayerReader(blob, compressed=summary.media_type == mediatype.LAYER_GZIP)
+    reader = LayerReader(blob, mediatype.LAYERS[summary.media_type])
     for member in read_members(reader):
         path = _parse(member.name, layer)
         if path:

@@ -12,6 +12,7 @@ from forge.core.errors import ActionFailed
 from forge.core.tool import Content, FileContent, ToolRequest, TreeContent
 from forge.core.tree import Tree
 from forge.oci import document, layout, mediatype
+from forge.oci.base import Base
 from forge.oci.check import Check
 from forge.oci.config import PARAMS, ImageConfig
 from forge.oci.layer import LayerDescriptor
@@ -27,7 +28,7 @@ def assemble(request: ToolRequest) -> Mapping[str, Content]:
     """Put layers together and validate what came out.
 
     Inputs: `layer.N` and `descriptor.N` from the tool `layer`, or `layers.N` from `model_layers`, N from 0, lowest
-    layer first.
+    layer first; `base`, the layout of the image that they lie over, if there is one.
     Parameters: those of `ImageConfig.read`; `annotations` of the manifest; `ref`, the image's name in the layout;
     `foreign`, how many of the lowest layers come from elsewhere and keep owners and modes of their own;
     `recheck` (true), whether layers are read again though the tool `layer` made them.
@@ -86,8 +87,15 @@ def read_request(request: ToolRequest) -> ImageRequest:
         check.fault(f"`history` has {len(config.history)} entries for {count} inputs")
     check.finish(ActionFailed)
     layers = tuple(layer for layer, _ in read)
+    config = replace(config, history=tuple(config.history[number] for _, number in read))
+    base = _base(request)
+    if base is not None:
+        config = base.under(check, config)
+        check.finish(ActionFailed)
+        layers, foreign = (*base.layers, *layers), foreign + len(base.layers)
+        config = replace(config, history=(*base.history, *config.history))
     return ImageRequest(
-        config=replace(config, history=tuple(config.history[number] for _, number in read)),
+        config=config,
         layers=layers,
         annotations={mediatype.CREATED: config.created, **annotations},
         ref=ref,
@@ -102,6 +110,15 @@ def answer(store: BlobStore, manifest: Digest, config: Digest, machine: Machine)
     return FileContent(store.put(document.encode(said)))
 
 
+def _base(request: ToolRequest) -> Base | None:
+    given = request.inputs.get("base")
+    if given is None:
+        return None
+    if not isinstance(given, TreeContent):
+        raise ActionFailed("`base` must be a layout")
+    return Base.read(Tree.decode(request.store.read(given.tree)), request.store)
+
+
 def _read_layers(check: Check, request: ToolRequest) -> list[tuple[LayerDescriptor, int]]:
     """Read the layers with the number of the input that each comes from."""
     read: list[tuple[LayerDescriptor, int]] = []
@@ -114,7 +131,7 @@ def _read_layers(check: Check, request: ToolRequest) -> list[tuple[LayerDescript
                 read.append((layer, number))
         number += 1
     names = {f"{kind}.{each}" for kind in ("layer", "descriptor", "layers") for each in range(number)}
-    if not number or request.inputs.keys() - names:
+    if not number or request.inputs.keys() - names - {"base"}:
         hint = "Give `layer.N` and `descriptor.N`, or `layers.N`, for N from 0, at least one"
         check.fault(f"The inputs are [{', '.join(sorted(request.inputs))}]", hint)
     return read

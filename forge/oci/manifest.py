@@ -5,7 +5,7 @@ https://github.com/opencontainers/image-spec, manifest.md, image-index.md, descr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from forge.core.digest import Digest
@@ -70,7 +70,7 @@ class Descriptor:
         found = check.object(value, what)
         media_type = check.text(found.get("mediaType"), f"{what}.mediaType")
         digest = check.digest(found.get("digest"), check.number(found.get("size"), f"{what}.size"), f"{what}.digest")
-        annotations = check.pairs(found.get("annotations", {}), f"{what}.annotations")
+        annotations = check.pairs(found.get("annotations") or {}, f"{what}.annotations")
         platform = found.get("platform")
         machine = None
         if platform is not None:
@@ -102,11 +102,11 @@ class Manifest:
     def decode(cls, check: Check, encoded: bytes) -> Manifest | None:
         """Read one; None when its config cannot be known."""
         found = check.document(encoded)
-        _check_head(check, found, mediatype.MANIFEST, optional=False)
+        _check_head(check, found, mediatype.MANIFESTS)
         config = Descriptor.read(check, found.get("config"), "config")
         layers = _read_list(check, found, "layers")
-        annotations = check.pairs(found.get("annotations", {}), "annotations")
-        if config and config.media_type != mediatype.CONFIG:
+        annotations = check.pairs(found.get("annotations") or {}, "annotations")
+        if config and config.media_type not in mediatype.CONFIGS:
             check.fault(f"`config.mediaType` is `{config.media_type}`, not an image's config")
         for number, layer in enumerate(layers):
             if layer.media_type not in mediatype.LAYERS:
@@ -139,11 +139,11 @@ class Index:
         """Read one."""
         found = check.document(encoded)
         # Older tools leave out the media type of a layout's index.json.
-        _check_head(check, found, mediatype.INDEX, optional=True)
-        annotations = check.pairs(found.get("annotations", {}), "annotations")
+        _check_head(check, found, mediatype.INDEXES, default=mediatype.INDEX)
+        annotations = check.pairs(found.get("annotations") or {}, "annotations")
         manifests = _read_list(check, found, "manifests")
         for number, one in enumerate(manifests):
-            if one.media_type not in (mediatype.MANIFEST, mediatype.INDEX):
+            if one.media_type not in mediatype.MANIFESTS | mediatype.INDEXES:
                 check.fault(f"`manifests[{number}].mediaType` is `{one.media_type}`, which is not supported")
         return cls(manifests, annotations)
 
@@ -154,12 +154,12 @@ def _read_list(check: Check, found: Mapping[str, Json], key: str) -> tuple[Descr
     return tuple(one for one in read if one)
 
 
-def _check_head(check: Check, found: Mapping[str, Json], media_type: str, *, optional: bool) -> None:
+def _check_head(check: Check, found: Mapping[str, Json], media_types: Collection[str], *, default: str = "") -> None:
     if found.get("schemaVersion") != 2:
         check.fault("`schemaVersion` is not 2")
-    given = found.get("mediaType", media_type if optional else "")
-    if given != media_type:
-        check.fault(f"`mediaType` is `{given}`, not `{media_type}`")
+    given = found.get("mediaType", default)
+    if given not in media_types:
+        check.fault(f"`mediaType` is `{given}`, not `{max(media_types)}`")
     if {"manifests", "layers"} <= found.keys():
         # Some readers would take it for an index, others for a manifest: CVE-2021-41190.
         check.fault("The document is a manifest and an index at once")

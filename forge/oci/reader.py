@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import tarfile
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final, cast
+
+from forge.oci.mediatype import Compression
 
 CHUNK: Final = 1 << 20
 """Most bytes in one piece; no header of a tar may have more."""
@@ -15,12 +16,24 @@ _PACKED: Final = 128 << 10
 """Compressed bytes read at once: what follows a gzip member is copied, so small members make large pieces dear."""
 
 
+_MAX_RATIO: Final = 1100
+"""Most bytes out of one byte in, once more than `_RATIO_FROM` came out: as much as gzip can, and zstd need not."""
+_RATIO_FROM: Final = 1 << 30
+_ZSTD_WINDOW: Final = 128 << 20
+
+
+class Damaged(Exception):
+    """A layer that cannot be decompressed; no error of tarfile's, which would make a fault of the archive of it."""
+
+
 class LayerReader:
     """The part of a file's interface that `tarfile` uses in mode `r:`, without going back."""
 
-    def __init__(self, blob: BinaryIO, *, compressed: bool) -> None:
+    def __init__(self, blob: BinaryIO, compression: Compression) -> None:
         self._blob = blob
-        self._pieces = self._inflate() if compressed else self._copy()
+        pieces = {"none": self._raw, "gzip": self._inflate, "zstd": self._unzstd}
+        self._pieces = pieces[compression]()
+        self._grows = compression != "none"
         self._piece = memoryview(b"")
         self._start = 0
         self._at = 0
@@ -78,6 +91,9 @@ class LayerReader:
         self._piece = memoryview(piece)
         self._at = 0
         self._plain_hash.update(piece)
+        plain = self._start + len(piece)
+        if self._grows and plain > _RATIO_FROM and plain > self.blob_size * _MAX_RATIO:
+            raise Damaged(f"it grows to more than {_MAX_RATIO} times its size")
         return bool(piece)
 
     def _raw(self, size: int = CHUNK) -> Iterator[bytes]:
@@ -85,9 +101,6 @@ class LayerReader:
             self._blob_hash.update(chunk)
             self.blob_size += len(chunk)
             yield chunk
-
-    def _copy(self) -> Iterator[bytes]:
-        yield from self._raw()
 
     def _inflate(self) -> Iterator[bytes]:
         member = zlib.decompressobj(31)
@@ -101,15 +114,37 @@ class LayerReader:
                 try:
                     piece = member.decompress(packed, CHUNK)
                 except zlib.error as error:
-                    # tarfile would make a fault of the archive of it.
-                    raise gzip.BadGzipFile(str(error)) from None
+                    raise Damaged(str(error)) from None
                 # With the output cut at CHUNK, some may remain inside though all input was taken.
                 more = len(piece) == CHUNK
                 packed = member.unused_data if member.eof else member.unconsumed_tail
                 if piece:
                     yield piece
         if not member.eof:
-            raise gzip.BadGzipFile("the compressed data ends early")
+            raise Damaged("the compressed data ends early")
+
+    def _unzstd(self) -> Iterator[bytes]:
+        import zstandard  # a compiled module that most images do not need
+
+        decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        stream = decoder.stream_reader(cast("BinaryIO", _Packed(self._raw(_PACKED))), read_across_frames=True)
+        try:
+            while piece := stream.read(CHUNK):
+                yield piece
+        except zstandard.ZstdError as error:
+            raise Damaged(str(error)) from None
+
+
+class _Packed:
+    """Pieces as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, b""
+
+    def read(self, size: int) -> bytes:
+        found = self._rest or next(self._pieces, b"")
+        found, self._rest = found[:size], found[size:]
+        return found
 
 
 def read_members(reader: LayerReader) -> Iterator[tarfile.TarInfo]:

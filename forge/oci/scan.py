@@ -6,7 +6,6 @@ Layers made by forge also obey its own: sorted, complete, owned by 0, no setuid,
 
 from __future__ import annotations
 
-import gzip
 import posixpath
 import tarfile
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from typing import BinaryIO, Final
 
 from forge.core.errors import MaterialError
 from forge.oci.check import Check
-from forge.oci.reader import CHUNK, LayerReader, read_members
+from forge.oci.mediatype import Compression
+from forge.oci.reader import CHUNK, Damaged, LayerReader, read_members
 
 WHITEOUT: Final = ".wh."
 """Prefix of a name that deletes another one from lower layers."""
@@ -35,9 +35,9 @@ class LayerFacts:
     diff_id: str
 
 
-def scan(check: Check, blob: BinaryIO, *, compressed: bool, foreign: bool) -> LayerFacts:
+def scan(check: Check, blob: BinaryIO, compression: Compression, *, foreign: bool) -> LayerFacts:
     """Read a layer once and note its faults."""
-    reader = LayerReader(blob, compressed=compressed)
+    reader = LayerReader(blob, compression)
     try:
         try:
             _scan_members(_Members(check, foreign=foreign), reader)
@@ -46,7 +46,7 @@ def scan(check: Check, blob: BinaryIO, *, compressed: bool, foreign: bool) -> La
             check.fault(f"The tar is malformed: {str(error)[:200]}")
             while reader.read(CHUNK):
                 pass  # for the hashes
-    except gzip.BadGzipFile as error:
+    except Damaged as error:
         check.fault(f"The layer cannot be decompressed: {error}")
         reader.drain_blob()
     except (MaterialError, OSError) as error:

@@ -88,13 +88,13 @@ class Contents:
 
     def _index(self, check: Check, encoded: bytes, above: tuple[str, ...]) -> None:
         for one in Index.decode(check, encoded).manifests:
-            if one.digest.hash in above or (one.media_type == mediatype.INDEX and len(above) >= DEPTH):
+            if one.digest.hash in above or (one.media_type in mediatype.INDEXES and len(above) >= DEPTH):
                 check.fault(f"The index {one.digest.oci} lies in itself or more than {DEPTH} deep")
             elif one.digest.hash in self.visited:
                 continue
-            elif one.media_type == mediatype.MANIFEST:
+            elif one.media_type in mediatype.MANIFESTS:
                 self._manifest(check, one)
-            elif one.media_type == mediatype.INDEX:
+            elif one.media_type in mediatype.INDEXES:
                 data = self._document(check, one)
                 if data is not None:
                     self.visited.add(one.digest.hash)

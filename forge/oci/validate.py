@@ -103,8 +103,8 @@ def _scan_all(
                 check.at(f"layer {layer.digest.short}").fault(f"The layer cannot be read: {error}")
                 continue
             own = Check(f"layer {layer.digest.short}")
-            compressed = layer.media_type == mediatype.LAYER_GZIP
-            future = pool.submit(scan, own, blob, compressed=compressed, foreign=layer.digest in foreign)
+            compression = mediatype.LAYERS[layer.media_type]
+            future = pool.submit(scan, own, blob, compression, foreign=layer.digest in foreign)
             running.append((layer, own, future))
         found = {layer.digest: _judge(layer, own, future.result()) for layer, own, future in running}
     for _, own, _ in running:

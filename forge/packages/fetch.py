@@ -9,11 +9,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from forge.core.blob import BlobStore
-from forge.core.digest import Digest, Pin
+from forge.core.digest import Digest, Hash, Pin
 from forge.core.errors import Fault, MaterialError
+from forge.core.image_name import is_registry
 from forge.core.lock import Material
-from forge.packages.connection import Connection, Denied, Missing, Unavailable
-from forge.packages.download import Downloader
+from forge.net.connection import Connection, Denied, Login, Missing, Unavailable
+from forge.net.docker_config import DockerConfig
+from forge.net.download import Downloader
+from forge.net.login import RegistryLogin
+from forge.net.registry import ACCEPT, LIMIT, api, is_document
 from forge.packages.index_python import PackageIndex
 from forge.packages.once import Once
 from forge.packages.sources import HUB_ID, WEB, Place, Sources, setting_hint
@@ -43,6 +47,7 @@ class Fetcher:
         self._on_progress = on_progress
         self._downloader = downloader or Downloader(partial_dir, connection=Connection(sources.environ))
         self._index = PackageIndex(self._downloader)
+        self._registries = RegistryLogin(DockerConfig(sources.environ), self._downloader.connection)
         self._running: Once[Pin, Digest] = Once(keep=False)
         self._stopped = threading.Event()
         self._slots = threading.BoundedSemaphore(jobs)
@@ -93,12 +98,14 @@ class Fetcher:
         failure: Unavailable = Missing(f"Has no `{material.file}`")
         for address in self._candidates(place, material):
             try:
+                if place.kind == "registry" and is_document(material.path):
+                    return self._document(place, address, material)
                 return self._downloader.into(
                     address,
                     self._digest(place, address, material),
                     self._store,
                     progress=lambda done: self._report(material, done),
-                    token=place.token,
+                    login=self._login(place),
                 )
             except Missing:
                 continue
@@ -106,11 +113,22 @@ class Fetcher:
                 failure = error
         raise failure
 
+    def _login(self, place: Place) -> Login:
+        return self._registries if place.kind == "registry" else place.login
+
+    def _document(self, place: Place, address: str, material: Material) -> Digest:
+        """Read an index or manifest, whose size a lock may not know."""
+        page = self._downloader.read(address, accept=ACCEPT, limit=LIMIT, login=self._login(place))
+        digest = Digest.of(page.data)
+        if material.digest not in (digest, Hash(digest.hash)):
+            raise Unavailable(f"Gives another document than was asked for, with sha256 {digest.hash}")
+        return self._store.put(page.data)
+
     def _digest(self, place: Place, address: str, material: Material) -> Digest:
         """Complete a digest whose size the lock does not know; a wrong one is found out when the bytes are hashed."""
         if isinstance(material.digest, Digest):
             return material.digest
-        return Digest(material.digest.hash, self._downloader.size(address, token=place.token))
+        return Digest(material.digest.hash, self._downloader.size(address, login=self._login(place)))
 
     def _report(self, material: Material, done: int) -> None:
         if self._stopped.is_set():
@@ -127,7 +145,10 @@ class Fetcher:
         if folder is not None:
             # A vendored folder is flat, a mirror on disk has the paths of the archive.
             yield from (str(folder / each) for each in names if (folder / each).is_file())
-        if place.kind in ("index", "links") and material.file.endswith((".whl", ".tar.gz")) and not material.path:
+        if place.kind == "registry" and folder is None:
+            if material.path:
+                yield api(place.address, material.path)
+        elif place.kind in ("index", "links") and material.file.endswith((".whl", ".tar.gz")) and not material.path:
             yield from self._indexed(place, material)
         elif folder is None:
             yield from (f"{place.address}/{quote(each, safe=_SAFE)}" for each in names)
@@ -147,7 +168,8 @@ class Fetcher:
 
     def _failure(self, material: Material, reasons: list[str]) -> MaterialError:
         size = f"{material.digest.size} bytes, " if isinstance(material.digest, Digest) else ""
-        whose = f" of `{material.name}` at {material.version}" if material.source == HUB_ID else ""
+        has_repository = material.source == HUB_ID or is_registry(material.source)
+        whose = f" of `{material.name}` at {material.version}" if has_repository else ""
         wanted = f"`{material.file}`{whose} ({size}sha256 {material.digest.hash})"
         if self._offline:
             return MaterialError(
@@ -173,6 +195,8 @@ def _hint(material: Material, reasons: list[str]) -> str:
             "Run `forge fetch` where the Hub can be reached, or name another place: HF_ENDPOINT, or `hf` in "
             f"`[sources]` of WORKSPACE.toml (a mirror, or a folder with `{material.name}/{material.file}`)"
         )
+    if is_registry(material.source) and any("HTTP 401" in reason or "HTTP 403" in reason for reason in reasons):
+        return f"Log in where it is private: `docker login {material.source}`"
     if material.source == WEB:
         return 'Put the file into a folder and name that: `"*" = "folder"` in `[sources]` of WORKSPACE.toml'
     if material.suite and reasons and all(f"Has no `{material.file}`" in reason for reason in reasons):

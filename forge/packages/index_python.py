@@ -13,8 +13,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-from forge.packages.connection import Unavailable
-from forge.packages.download import Downloader, Page
+from forge.net.connection import Unavailable
+from forge.net.download import Downloader, Page
 from forge.packages.once import Once
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"

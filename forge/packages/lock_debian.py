@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 from forge.core.errors import MaterialError
 from forge.core.lock import Lock, Material, requested
-from forge.packages.connection import Connection
-from forge.packages.download import Downloader
+from forge.net.connection import Connection
+from forge.net.download import Downloader
 from forge.packages.index_debian import Archive, Package
 from forge.packages.release_debian import Suites, Trust
 from forge.packages.resolve_debian import resolve

@@ -16,10 +16,11 @@ from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.core.lock import EVERY_ARCH, Lock, LockError, Material, parse
 from forge.core.model_source import HubSource, ModelRequest, WebSource, choose, is_commit
-from forge.packages.connection import Connection, Missing, Unavailable
-from forge.packages.download import Downloader
+from forge.net.address import is_remote, mask
+from forge.net.connection import Connection, Missing, Unavailable
+from forge.net.download import Downloader
 from forge.packages.fetch import said
-from forge.packages.sources import HUB_ID, WEB, Place, Sources, is_remote, mask, setting_hint
+from forge.packages.sources import HUB_ID, WEB, Place, Sources, setting_hint
 
 _MAX_ANSWER = 64 << 20
 _MAX_PAGES = 100
@@ -42,6 +43,7 @@ def lock_model(
     transfer = downloader or Downloader(None, connection=Connection(sources.environ))
     if isinstance(request.source, WebSource):
         return _lock_addresses(request, request.source, transfer, store, tell)
+    assert isinstance(request.source, HubSource), "an image's lock is made by who can read images"
     reasons: list[str] = []
     for place in sources.places(HUB_ID):
         if not is_remote(place.address):
@@ -133,13 +135,13 @@ class _Hub:
     def _hashed(self, commit: str, path: str) -> Digest:
         self._tell(f"downloading {path}")
         address = f"{self._place.address}/{self._repository}/resolve/{commit}/{quote(path, safe=_SAFE)}"
-        return self._transfer.learn(address, self._store, token=self._place.token)
+        return self._transfer.learn(address, self._store, login=self._place.login)
 
     def _read(self, what: str) -> tuple[Any, str]:
         """Ask the hub's interface; its answer, and what to ask for the rest."""
         base = f"{self._place.address}/api/models/{self._repository}/"
         try:
-            page = self._transfer.read(base + what, limit=_MAX_ANSWER, token=self._place.token)
+            page = self._transfer.read(base + what, limit=_MAX_ANSWER, login=self._place.login)
             table = json.loads(page.data)
         except Missing as error:
             raise Unavailable(f"{error}: no such repository or revision") from error

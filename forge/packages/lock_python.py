@@ -18,12 +18,13 @@ from urllib.parse import unquote, urlsplit
 from forge.core.digest import Digest
 from forge.core.errors import Fault, MaterialError
 from forge.core.lock import Lock, Material, requested
-from forge.packages.connection import Connection, Unavailable
-from forge.packages.download import Downloader
+from forge.net.address import local_path, mask
+from forge.net.connection import Connection, Unavailable
+from forge.net.download import Downloader
 from forge.packages.index_python import PackageIndex, normalize
 from forge.packages.resolve_python import Resolver
 from forge.packages.source_pin import Absent, Pinned, SourcePins, parse_requirement
-from forge.packages.sources import Sources, local_path, mask, setting_hint
+from forge.packages.sources import Sources, setting_hint
 from forge.packages.stub import is_stub, may_be_stub
 from forge.packages.target_python import PythonTarget, best_wheel
 from forge.packages.upgrade import NOTHING, Upgrade

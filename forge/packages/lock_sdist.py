@@ -8,8 +8,8 @@ from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.core.lock import Lock, Material
 from forge.core.platform import Arch
-from forge.packages.connection import Connection, Unavailable
-from forge.packages.download import Downloader
+from forge.net.connection import Connection, Unavailable
+from forge.net.download import Downloader
 from forge.packages.index_python import IndexFile, PackageIndex, normalize
 from forge.packages.sources import Sources, setting_hint
 

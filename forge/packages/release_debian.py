@@ -20,8 +20,8 @@ from pathlib import Path
 
 from forge.core.digest import Digest
 from forge.core.errors import HostError, MaterialError
-from forge.packages.connection import Missing, Unavailable
-from forge.packages.download import Downloader
+from forge.net.connection import Missing, Unavailable
+from forge.net.download import Downloader
 from forge.packages.index_debian import SuiteIndex, parse_release
 from forge.packages.sources import Place, Sources, setting_hint
 

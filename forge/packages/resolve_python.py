@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from forge.core.errors import HostError, MaterialError
 from forge.core.lock import Material
+from forge.net.address import mask
 from forge.packages.source_pin import Pin
-from forge.packages.sources import Place, Sources, mask, setting_hint
+from forge.packages.sources import Place, Sources, setting_hint
 from forge.packages.target_python import PythonTarget
 
 if TYPE_CHECKING:

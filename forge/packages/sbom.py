@@ -3,6 +3,7 @@
 params   name, ref, target, platform, arch   of the image
          packages   locked files: kind (`deb` or `python`), name, version, file, sha256, source, suite
          built      wheels that were built from source: name, version, file, sdist, sdist_sha256
+         bases      images below it: registry, repository, tag, sha256
          models     name, format, precision, and where it was fetched, source, repository, revision; the first is
                     in the image, each further one is what the one before it was converted from
          place      the model's folder in the image; likewise runtime_place, app_place, config_place
@@ -33,6 +34,7 @@ SBOM_VERSION = f"1+forge-{__version__}"
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "packages": ("kind", "name", "version", "file", "sha256", "source", "suite"),
     "built": ("name", "version", "file", "sdist", "sdist_sha256"),
+    "bases": ("registry", "repository", "tag", "sha256"),
     "models": ("name", "format", "precision", "source", "repository", "revision"),
 }
 
@@ -46,6 +48,7 @@ def sbom(request: ToolRequest) -> Mapping[str, Content]:
     components += [
         _built(request, row, f"built.{number}", licences) for number, row in enumerate(_rows(request, "built"))
     ]
+    components += [_base(request, row) for row in _rows(request, "bases")]
     models = _rows(request, "models")
     if models:
         components.append(_model(request, models, 0, _text(request, "place")))
@@ -79,6 +82,14 @@ def _image(request: ToolRequest) -> Component:
 def _environment(request: ToolRequest) -> dict[str, Entry]:
     names = [name for name in request.inputs if name.startswith("environment.")]
     return merge([_tree(request, name).entries for name in names], replace=True)
+
+
+def _base(request: ToolRequest, row: Row) -> Component:
+    """Describe an image by its digest: what is in it, its maker knows."""
+    name, digest = f"{row['registry']}/{row['repository']}", f"sha256:{row['sha256']}"
+    about = {"arch": _text(request, "arch"), "repository_url": name, "tag": row["tag"]}
+    url = purl("oci", name.rpartition("/")[2], digest, about)
+    return Component("container", name, digest, url, row["sha256"], properties=(("forge:source", row["registry"]),))
 
 
 def _package(row: Row, licences: Licences) -> Component:

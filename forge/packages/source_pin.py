@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from forge.core.errors import MaterialError
 from forge.core.lock import MissingMaterial
-from forge.packages.connection import Unavailable
+from forge.net.connection import Unavailable
 from forge.packages.index_python import IndexFile, PackageIndex, normalize
 from forge.packages.sources import Place, Sources
 from forge.packages.target_python import PythonTarget, best_wheel, marker_environment

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from forge.core.errors import MaterialError
+from forge.core.image_name import DOCKER_HUB, is_registry, registry_id
 from forge.core.lock import Material
+from forge.net.address import is_remote, local_path, mask
+from forge.net.connection import Known, Login
+from forge.net.registry import default_address
 from forge.packages.apt_config import AptSource, read_apt_config
 from forge.packages.pip_config import PipConfig, Setting, read_pip_config
 
@@ -39,6 +42,7 @@ PlaceKind = Literal[
     "index",  # a Simple repository API: one page per package
     "links",  # a folder, or a page of links, as pip's find-links
     "archive",  # files below a base address by their path
+    "registry",  # images, as the OCI distribution API serves them
     "hub",  # repositories of models, as the Hugging Face Hub serves them
     "cache",  # the folder in which that Hub's clients keep what they have downloaded
     "file",  # the one file itself
@@ -62,6 +66,11 @@ class Place:
     def folder(self) -> Path | None:
         """The folder, where the place is one."""
         return None if is_remote(self.address) else Path(self.address)
+
+    @property
+    def login(self) -> Login:
+        """What it is shown."""
+        return Known.bearer(self.token)
 
     def __str__(self) -> str:
         return mask(self.address)
@@ -104,14 +113,14 @@ class Sources:
             "pypi": (*links, *_default_index(pip, root), *extra),
             "pytorch-cpu": (Place(PYTORCH_CPU, "index", "default"),),
             "jetson-ai-lab": (Place(JETSON, "index", "default"),),
+            DOCKER_HUB: (Place(default_address(DOCKER_HUB), "registry", "default"),),
             HUB_ID: (*_hub_cache(environ), _hub(environ)),
             "debian": _debian(read_apt_config(etc), root),
         }
         for source, value in table.items():
             addresses = [value] if isinstance(value, str) else value
             origin = f"[sources] {source}"
-            kind: PlaceKind = "hub" if source == HUB_ID else "archive" if source in ("debian", ANY) else "index"
-            by_id[source] = tuple(_place(Setting(each, origin), kind, root) for each in addresses)
+            by_id[registry_id(source)] = tuple(_place(Setting(each, origin), _kind(source), root) for each in addresses)
         if HUB_ID in table:
             hub = _hub(environ)
             # Who writes WORKSPACE.toml may choose another hub, and not where the user's token goes.
@@ -121,6 +130,8 @@ class Sources:
 
     def places(self, source: str, *, suite: str = "") -> tuple[Place, ...]:
         """List the places of `source` that may have `suite`, in the order in which to try them."""
+        if source not in self.by_id and is_registry(source):
+            return (Place(default_address(source), "registry", "default"),)
         found = [each for each in self.by_id.get(source, ()) if not each.suites or suite in each.suites]
         known = [each for each in found if each.suites]
         # A default mirror stands in for apt where that lacks the suite, it does not compete with it.
@@ -142,25 +153,12 @@ class Sources:
 
     def show(self) -> tuple[SourceRow, ...]:
         """List all places for `forge info sources`, credentials masked."""
-        return tuple(
+        rows = [
             SourceRow(source, str(place), place.origin)
             for source, places in sorted(self.by_id.items())
             for place in places
-        )
-
-
-def is_remote(address: str) -> bool:
-    """Say whether `address` is reached over HTTP; else it is a path."""
-    return address.startswith(("http://", "https://"))
-
-
-def mask(address: str) -> str:
-    """Take credentials out of an address: what stands before the host's `@`, and the query."""
-    if "://" not in address:
-        return address
-    parts = urlsplit(address)
-    secret, at, host = parts.netloc.rpartition("@")
-    return urlunsplit((parts.scheme, f"***@{host}" if at and secret else host, parts.path, parts.query and "***", ""))
+        ]
+        return (*rows, SourceRow("other registries", "https://NAME", "default"))
 
 
 def setting_hint(source: str) -> str:
@@ -169,9 +167,10 @@ def setting_hint(source: str) -> str:
     return f'Set `{key} = "https://…"` (or a folder) in `[sources]` of WORKSPACE.toml'
 
 
-def local_path(address: str) -> Path:
-    """Turn a `file:` URL or a path into a path."""
-    return Path(unquote(urlsplit(address).path) if address.startswith("file:") else address)
+def _kind(source: str) -> PlaceKind:
+    if is_registry(source):
+        return "registry"
+    return "hub" if source == HUB_ID else "archive" if source in ("debian", ANY) else "index"
 
 
 def _place(setting: Setting, kind: PlaceKind, root: Path) -> Place:

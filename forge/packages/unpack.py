@@ -2,6 +2,7 @@
 
 params   format  `deb` or `wheel`
          python  for wheels: the minor version they go to, `3.11`
+         site    for wheels: name of the folder in which that Python looks for packages, `dist-packages` unless told
          name    the file's name, for messages, and compared with what a wheel says of itself
 inputs   file
 outputs  tree
@@ -47,6 +48,9 @@ def _entries(request: ToolRequest, file: FileContent, name: str) -> dict[str, En
                 python = str(request.params.get("python") or "")
                 if not _PYTHON.fullmatch(python):
                     raise ActionFailed(f"`{python}` is no Python version like `3.11`", place=name)
-                return wheel.unpack(stream, intake, python=python, file_name=name)
+                site = str(request.params.get("site") or wheel.SITE)
+                if site not in ("dist-packages", "site-packages"):
+                    raise ActionFailed(f"`{site}` is no folder of packages", place=name)
+                return wheel.unpack(stream, intake, python=python, file_name=name, site=site)
             case other:
                 raise ActionFailed(f"Unknown format `{other}`, expected one of [deb, wheel]", place=name)

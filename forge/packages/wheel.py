@@ -20,6 +20,8 @@ from forge.packages.archive import ArchiveError, Intake
 from forge.packages.ziparchive import ZipArchive, is_executable
 
 INSTALLER = b"forge\n"
+SITE = "dist-packages"
+"""The folder that Debian's and Ubuntu's Python look into; where Python is not theirs it is `site-packages`."""
 
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 """Files of the .dist-info folder that RECORD need not name; the signatures do not hold for the RECORD written here."""
@@ -30,15 +32,16 @@ _MAX_SCRIPT = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where a wheel's parts go: Debian's scheme `posix_local`."""
+    """Where a wheel's parts go: Debian's scheme `posix_local`, or with `site-packages` the one of Python itself."""
 
     python: str
     name: str
     """`name-version`, as the wheel's own folders are called."""
+    folder: str
 
     @property
     def site(self) -> str:
-        return f"usr/local/lib/python{self.python}/dist-packages"
+        return f"usr/local/lib/python{self.python}/{self.folder}"
 
     @property
     def dist_info(self) -> str:
@@ -83,10 +86,10 @@ class _Installation:
         self.digests[path] = digest
 
 
-def unpack(stream: BinaryIO, intake: Intake, *, python: str, file_name: str = "") -> dict[str, Entry]:
+def unpack(stream: BinaryIO, intake: Intake, *, python: str, file_name: str = "", site: str = SITE) -> dict[str, Entry]:
     """Store the wheel's files; ArchiveError when it is damaged, hostile, or not what its RECORD says."""
     archive = ZipArchive(stream)
-    layout = _Layout(python, _name(archive, file_name))
+    layout = _Layout(python, _name(archive, file_name), site)
     _check_version(archive, layout)
     lines = _recorded(archive, layout)
     installation = _Installation()

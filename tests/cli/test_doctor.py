@@ -15,10 +15,10 @@ from forge.cli.checkup.store import Home
 from forge.cli.checkup.workspace import WorkspaceCheck, probe
 from forge.cli.session import Session
 from forge.core.errors import Fault, HostError, LoadError
-from forge.packages.connection import Connection
+from forge.net.connection import Connection
 from forge.packages.sources import Place
 from tests.e2e.program import REPOSITORY, Forge
-from tests.packages.test_download import open_site, status
+from tests.net.test_download import open_site, status
 
 BUILD = '[x]\nrule = "command"\nshell = "true > $OUT"\nouts = ["x"]\n'
 LOCKED = '[tools]\nrule = "environment"\nplatforms = ["amd64"]\ndebs = ["busybox-static"]\n'

@@ -18,7 +18,7 @@ from forge.core.lock import Lock, render
 from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.target_python import PythonTarget
 from forge.packages.upgrade import NOTHING, Upgrade
-from tests.packages.test_download import open_site
+from tests.net.test_download import open_site
 from tests.packages.test_lock_python import ANY, Index, wheel
 
 BUILD = """

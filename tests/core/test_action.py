@@ -188,3 +188,17 @@ def test_only_a_declared_digest_makes_the_output_fixed() -> None:
 @pytest.mark.parametrize(("argv", "expected"), [((TOOL, "fetch", "1", "{}"), "fetch"), (("sh",), ""), ((), "")])
 def test_knows_its_tool(argv: tuple[str, ...], expected: str) -> None:
     assert Action(argv=argv).tool == expected
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (Action(argv=("forge-tool", "pull", "1", "{}")), True),
+        (Action(argv=("forge-tool", "fetch", "1", "{}"), fixed_output=EMPTY), True),
+        (Action(argv=("forge-tool", "layer", "1", "{}")), False),
+        (Action(argv=("pull",)), False),
+    ],
+    ids=["pull", "fetch", "layer", "command"],
+)
+def test_what_may_use_the_network_is_told(action: Action, expected: bool) -> None:
+    assert expected == action.is_download

@@ -16,7 +16,7 @@ from forge.core.digest import Digest
 from forge.core.lock import Lock, parse
 from tests.e2e.conftest import need
 from tests.e2e.program import Forge, find_bwrap
-from tests.packages.test_download import Site, open_site
+from tests.net.test_download import Site, open_site
 
 pytestmark = pytest.mark.e2e
 

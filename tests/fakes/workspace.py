@@ -27,7 +27,8 @@ from forge.loading.toolchain import Toolchains, load_toolchains
 
 BUILTIN_RULES = Path(__file__).parents[2] / "rules"
 TOOLS = (
-    *("buildx", "dockerfile", "fetch", "flatten", "image", "layer", "model_layers", "root", "sbom", "tree", "unpack"),
+    *("buildx", "dockerfile", "extract", "fetch", "flatten", "image", "layer", "model_layers", "pull", "root", "sbom"),
+    *("tree", "unpack"),
     "write",
 )
 

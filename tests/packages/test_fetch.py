@@ -15,12 +15,12 @@ import pytest
 from forge.core.digest import Digest, Hash
 from forge.core.errors import MaterialError
 from forge.core.lock import Material
-from forge.packages.connection import Connection
-from forge.packages.download import Downloader
+from forge.net.connection import Connection
+from forge.net.download import Downloader
 from forge.packages.fetch import Fetcher
 from forge.packages.sources import Sources
 from tests.fakes.store import MemoryStore
-from tests.packages.test_download import Site, open_site, ranged, shared_client, status
+from tests.net.test_download import Site, open_site, ranged, shared_client, status
 
 DATA = b"a wheel" * 1000
 NAME = "My.Thing"

@@ -13,14 +13,14 @@ from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.core.lock import Lock
 from forge.core.model_source import HubSource, ModelRequest, WebSource
-from forge.packages.connection import Connection
-from forge.packages.download import Downloader
+from forge.net.connection import Connection
+from forge.net.download import Downloader
 from forge.packages.fetch import Fetcher
 from forge.packages.lock_model import lock_model
 from forge.packages.sources import Sources
 from tests.fakes.hub import Hub, cut, instead, open_hub, stalled
 from tests.fakes.store import MemoryStore
-from tests.packages.test_download import shared_client
+from tests.net.test_download import shared_client
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 99, "sub/a b.txt": b"text", "x.bin": b"\x80\x02."}
 NOWHERE = Path("/nonexistent")

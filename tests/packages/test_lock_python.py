@@ -23,7 +23,7 @@ from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.sources import Sources
 from forge.packages.target_python import PythonTarget, best_wheel
 from forge.packages.upgrade import Upgrade
-from tests.packages.test_download import Site, open_site
+from tests.net.test_download import Site, open_site
 
 ANY, X86, ARM = "py3-none-any", "cp311-cp311-manylinux_2_28_x86_64", "cp311-cp311-manylinux_2_28_aarch64"
 ARM64 = PythonTarget("arm64")

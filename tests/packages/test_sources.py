@@ -11,8 +11,9 @@ import pytest
 from forge.core.digest import EMPTY
 from forge.core.errors import MaterialError
 from forge.core.lock import Material
+from forge.net.address import mask
 from forge.packages import sources as module
-from forge.packages.sources import DEBIAN_MIRROR, DEBIAN_SECURITY_MIRROR, HUB, PYTORCH_CPU, Sources, mask
+from forge.packages.sources import DEBIAN_MIRROR, DEBIAN_SECURITY_MIRROR, HUB, PYTORCH_CPU, Sources
 
 WHEEL = Material("thing", "1", "thing-1-py3-none-any.whl", EMPTY, "pypi")
 DEB = Material("libc6", "2.36-9", "libc6_2.36-9_amd64.deb", EMPTY, "debian", "pool/l/libc6.deb", "bookworm")

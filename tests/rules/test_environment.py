@@ -5,7 +5,9 @@ import json
 import pytest
 
 from forge.core.artifact import Derived
-from forge.core.digest import Digest
+from forge.core.base_image import BaseImage, ImageBlob
+from forge.core.digest import Digest, Hash
+from forge.core.image_name import ImageName
 from forge.core.label import Label
 from forge.core.lock import Lock, Material, MissingMaterial, render
 from forge.core.provider import EnvironmentInfo
@@ -140,3 +142,88 @@ def test_its_base_must_be_an_environment(workspace: FakeWorkspace) -> None:
     assert "`//pkg:c` gives files, `environment` target `//pkg:env@amd64` needs an environment" in workspace.error(
         "//pkg:env", analyze=True
     )
+
+
+VENDOR = "[vendor]\nrule = 'environment'\nplatforms = ['amd64']\nimage = 'vendor.test/acme/base:1'\npython = '3.10'\n"
+ABOVE = "\n[above]\nrule = 'environment'\nplatforms = ['amd64']\nbase = ':vendor'\nwheels = ['numpy']\n"
+INDEX, MANIFEST, CONFIG, LAYER = map(Digest.of, (b"index", b"manifest", b"config", b"layer"))
+NAME = ImageName("vendor.test", "acme/base", "1")
+
+
+def image_lock(workspace: FakeWorkspace, image: BaseImage) -> None:
+    missing = () if image.digest else (MissingMaterial(NAME.tagged, NAME.tagged, NAME.registry),)
+    lock = Lock("image", "amd64", (str(NAME),), (), image=image, missing=missing)
+    workspace.write("targets/pkg/locks/vendor.amd64.image.toml", render(lock))
+
+
+def test_an_image_is_pulled_below_its_digest(workspace: FakeWorkspace) -> None:
+    workspace.build(VENDOR)
+    image_lock(workspace, BaseImage(NAME, Hash(INDEX.hash)))
+    graph = workspace.analyze("//pkg:vendor")
+    info = graph.providers[Label("pkg", "vendor@amd64")]
+
+    assert isinstance(info, EnvironmentInfo) and info.base is not None
+    assert [action.tool for action in graph.actions.values()] == ["fetch", "pull", "flatten", "root"]
+    assert (info.layers, info.base.layout) == ((), Derived("//pkg:vendor@amd64#Pull", "layout/"))
+    assert (info.tree, info.python, info.site) == (info.base.root, "3.10", "dist-packages")
+
+
+def test_what_the_lock_knows_is_fetched_at_once(workspace: FakeWorkspace) -> None:
+    workspace.build(VENDOR)
+    parts = ImageBlob("m", MANIFEST), ImageBlob("c", CONFIG), (ImageBlob("l", LAYER),)
+    image_lock(workspace, BaseImage(NAME, Hash(INDEX.hash), *parts))
+    actions = workspace.analyze("//pkg:vendor").actions
+    fixed = [action.fixed_output for action in actions.values() if action.is_fixed_output]
+
+    assert fixed == [Hash(INDEX.hash), MANIFEST, CONFIG, LAYER]
+    assert all("://" not in action.argv[-1] for action in actions.values())
+
+
+def test_an_image_that_is_left_out_of_its_lock_says_what_to_run(workspace: FakeWorkspace) -> None:
+    workspace.build(VENDOR)
+    image_lock(workspace, BaseImage(NAME))
+    message = workspace.error("//pkg:vendor", analyze=True)
+
+    assert "lacks `vendor.test/acme/base:1` of source `vendor.test`" in message
+    assert "Run `forge lock //pkg:vendor`" in message
+
+
+def test_wheels_go_where_the_base_s_python_looks(workspace: FakeWorkspace) -> None:
+    workspace.build(f"{VENDOR}site = 'site-packages'\n{ABOVE}python = '3.10'\nsite = 'site-packages'\n")
+    image_lock(workspace, BaseImage(NAME, Hash(INDEX.hash)))
+    workspace.lock("targets/pkg/locks/above.amd64.python.toml", "python", "amd64", "numpy")
+    graph = workspace.analyze("//pkg:above")
+    info = graph.providers[Label("pkg", "above@amd64")]
+    unpack = graph.actions["//pkg:above@amd64#Unpack"]
+
+    assert isinstance(info, EnvironmentInfo) and info.base is not None
+    assert json.loads(unpack.argv[-1])["site"] == "site-packages"
+    assert [what for what, _ in info.layers] == ["Python packages"]
+    assert dict(graph.actions["//pkg:above@amd64#Root.1"].inputs)["0000"] == info.base.root
+
+
+def test_wheels_for_another_python_than_the_base_s_are_refused(workspace: FakeWorkspace) -> None:
+    workspace.build(VENDOR + ABOVE)
+    image_lock(workspace, BaseImage(NAME, Hash(INDEX.hash)))
+    workspace.lock("targets/pkg/locks/above.amd64.python.toml", "python", "amd64", "numpy")
+
+    assert "is for python 3.11, its base `//pkg:vendor` has 3.10" in workspace.error("//pkg:above", analyze=True)
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("debs = ['bash']\n", "it takes neither `base` nor `debs`"),
+        (f"digest = 'sha256:{'0' * 64}'\n", "name two digests"),
+    ],
+)
+def test_an_image_that_contradicts_itself_is_refused(workspace: FakeWorkspace, declared: str, expected: str) -> None:
+    workspace.build(VENDOR.replace("base:1", f"base:1@sha256:{'1' * 64}") + declared)
+
+    assert expected in workspace.error("//pkg:vendor")
+
+
+def test_a_digest_without_an_image_is_refused(workspace: FakeWorkspace) -> None:
+    workspace.build(f"{ENVIRONMENT}digest = 'sha256:{'0' * 64}'\n")
+
+    assert "`digest` is for `image`" in workspace.error("//pkg:env")

@@ -262,3 +262,41 @@ def test_the_headers_are_checked_in_the_environment_that_is_named(workspace: Fak
     workspace.build("[weights]\nrule = 'model'\nsource = 'file:m.safetensors'\nenvironment = '//toolchains:busybox'\n")
 
     assert workspace.action("//pkg:weights", "Check").root == Derived("//toolchains:busybox@amd64#Root", "tree/")
+
+
+IMAGE = "[weights]\nrule = 'model'\nsource = 'oci:vendor.test/acme/m:1'\nformat = 'gguf'\n"
+
+
+def test_a_model_in_an_image_is_pulled_extracted_checked_and_accepted(workspace: FakeWorkspace) -> None:
+    workspace.build(IMAGE)
+    asked = ("folder models", "format gguf", "oci:vendor.test/acme/m:1")
+    digest = f"sha256:{EMPTY.hash}"
+    file = Material("acme/m", digest, "m-q8_0.gguf", EMPTY, "vendor.test")
+    workspace.write("targets/pkg/weights.lock.toml", render(Lock("model", "all", asked, (file,), "acme/m", digest)))
+    graph = workspace.analyze("//pkg:weights")
+    pull, gather = graph.actions["//pkg:weights#Pull"], graph.actions["//pkg:weights#Gather"]
+    ((_, pinned),) = pull.inputs
+
+    assert isinstance(pinned, Derived)
+    assert graph.actions[pinned.action].fixed_output == Hash(EMPTY.hash)
+    assert json.loads(gather.argv[-1]) == {
+        "folder": "models",
+        "files": {"m-q8_0.gguf": {"place": "model.gguf", "sha256": EMPTY.hash}},
+    }
+    assert dict(gather.inputs) == {"layout": Derived("//pkg:weights#Pull", "layout/")}
+    assert "//pkg:weights#Accept" in graph.actions
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("source = 'oci:vendor.test/acme/m'\n", "needs a tag"),
+        ("source = 'oci:vendor.test/acme/m:1'\nrevision = 'x'\n", "`revision` is for `hf:` sources"),
+        ("source = 'file:m.gguf'\nfolder = 'models'\n", "`folder` is for `oci:` sources"),
+    ],
+)
+def test_what_an_image_s_model_cannot_be_is_said(workspace: FakeWorkspace, declared: str, expected: str) -> None:
+    workspace.write("targets/pkg/m.gguf")
+    workspace.build(f"[weights]\nrule = 'model'\nformat = 'gguf'\n{declared}")
+
+    assert expected in workspace.error("//pkg:weights")

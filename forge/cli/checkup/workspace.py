@@ -16,7 +16,7 @@ from forge.core.label import TargetPattern
 from forge.core.target import TargetGraph
 from forge.execution.output import FOLDER
 from forge.loading.toolchain import PACKAGE as TOOLCHAINS
-from forge.packages.connection import Broken, Connection, Missing, Unavailable
+from forge.net.connection import Broken, Connection, Missing, Unavailable
 from forge.packages.sources import ANY, Place
 
 PATIENCE = 5.0
@@ -128,7 +128,7 @@ def probe(place: Place, connection: Connection, network: bool) -> str:
     if not network:
         return ""
     try:
-        with connection.open("HEAD", f"{place.address}/", {}, token=place.token):
+        with connection.open("HEAD", f"{place.address}/", {}, login=place.login):
             return ""
     except Missing:
         return ""

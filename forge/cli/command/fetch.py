@@ -32,7 +32,7 @@ def command(patterns: tuple[str, ...], **given: Any) -> int:
     graph = session.load(session.patterns(patterns), settings.override)
     actions = session.analyze(graph, settings)
     outputs = [art for provider in actions.providers.values() for art in provider.files.values()]
-    needed = [name for name in actions.closure(outputs) if actions.actions[name].is_fixed_output]
+    needed = [name for name in actions.closure(outputs) if actions.actions[name].is_download]
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     with console:
         builder = session.builder(settings, console)

@@ -17,8 +17,8 @@ import httpx2
 import pytest
 
 from forge.core.digest import Digest
-from forge.packages.connection import Connection, Missing, Unavailable
-from forge.packages.download import Downloader
+from forge.net.connection import Connection, Known, Missing, Unavailable
+from forge.net.download import Downloader
 from tests.fakes.store import MemoryStore
 
 BODY = bytes(range(256)) * 8192
@@ -367,7 +367,7 @@ def test_a_token_stays_on_its_host(site: Site, store: MemoryStore) -> None:
     with open_site() as other:
         other.files["/file"] = BODY
         site.answers["/a"] = [status(302, Location=f"{other.address}/file")]
-        downloader().into(f"{site.address}/a", DIGEST, store, token="t0ken")
+        downloader().into(f"{site.address}/a", DIGEST, store, login=Known.bearer("t0ken"))
 
         assert site.asked("/a")[0]["authorization"] == "Bearer t0ken"
         assert "authorization" not in other.asked("/file")[0]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
-from forge.packages.sources import mask
+from forge.net.address import mask
 
 if TYPE_CHECKING:
     import httpx2
@@ -43,6 +44,40 @@ class Broken(Exception):
         """The host, when it could not be reached at all."""
 
 
+class Login(Protocol):
+    """What a server is shown that wants to know who asks."""
+
+    def header(self, address: str) -> str:
+        """Give the `Authorization` to send at once, or nothing."""
+
+    def answer(self, address: str, challenges: Sequence[str], refused: str) -> str:
+        """Give the one to send after a 401 with these `WWW-Authenticate`, or nothing where that is no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A login that needs no question."""
+
+    value: str = field(default="", repr=False)
+    """The header; empty for none."""
+
+    @classmethod
+    def bearer(cls, token: str) -> Known:
+        """Show a token, if there is one."""
+        return cls(f"Bearer {token}" if token else "")
+
+    def header(self, address: str) -> str:
+        """Give it."""
+        return self.value
+
+    def answer(self, address: str, challenges: Sequence[str], refused: str) -> str:
+        """Have no other."""
+        return ""
+
+
+ANONYMOUS = Known()
+
+
 def host_of(address: str) -> str:
     """Name the server behind an address: scheme, host and port."""
     try:
@@ -50,6 +85,14 @@ def host_of(address: str) -> str:
         return f"{parts.scheme}://{parts.hostname}:{parts.port}"
     except ValueError as error:
         raise Unavailable(f"Not an address: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    address: str
+    headers: Mapping[str, str]
+    body: bytes | None
 
 
 class Connection:
@@ -68,13 +111,22 @@ class Connection:
 
     @contextmanager
     def open(
-        self, method: str, address: str, headers: Mapping[str, str], *, token: str = ""
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        *,
+        login: Login = ANONYMOUS,
+        body: bytes | None = None,
     ) -> Iterator[httpx2.Response]:
-        """Send a request and yield the answer, its body unread; Broken, Missing or Unavailable when it is none."""
+        """Send a request and yield the answer, its body unread; Broken, Missing or Unavailable when it is none.
+
+        What `login` gives goes to the address's own host, and nowhere else.
+        """
         import httpx2
 
         try:
-            with self._follow(method, address, headers, token) as response:
+            with self._follow(_Request(method, address, headers, body), login) as response:
                 _check_status(response)
                 yield response
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
@@ -94,19 +146,21 @@ class Connection:
             self._client = None
 
     @contextmanager
-    def _follow(self, method: str, address: str, headers: Mapping[str, str], token: str) -> Iterator[httpx2.Response]:
-        import httpx2
-
+    def _follow(self, asked: _Request, login: Login) -> Iterator[httpx2.Response]:
         # Taken out of the address, so that a redirect within the host keeps it and one to another does not.
-        home, login = host_of(address), _login(address)
-        secret = {"Authorization": f"Bearer {token}"} if token else {}
-        client, netrc = self._http(), self._netrc()
-        for _ in range(_MAX_REDIRECTS + 1):
+        address, home = asked.address, host_of(asked.address)
+        secret = login.header(address)
+        answered = False
+        for _ in range(_MAX_REDIRECTS + 2):
             is_home = host_of(address) == home
-            request = client.build_request(method, address, headers={**headers, **(secret if is_home else {})})
-            auth = httpx2.BasicAuth(*login) if login and is_home else None if secret and is_home else netrc
-            response = client.send(request, stream=True, auth=auth)
+            response = self._send(asked, address, secret if is_home else "", is_home=is_home)
             try:
+                challenges = response.headers.get_list("WWW-Authenticate") if response.status_code == 401 else []
+                if is_home and challenges and not answered:
+                    answered, refused = True, secret
+                    secret = login.answer(address, challenges, refused)
+                    if secret and secret != refused:
+                        continue
                 if not response.has_redirect_location:
                     yield response
                     return
@@ -115,8 +169,19 @@ class Connection:
                 response.close()
             if address.startswith("https:") and not target.startswith("https:"):
                 raise Unavailable(f"Redirects from https to `{mask(target)}`")
+            if asked.body is not None and host_of(target) != home:
+                raise Unavailable(f"Redirects what was sent to it to `{mask(target)}`")
             address = target
         raise Unavailable(f"Redirects more than {_MAX_REDIRECTS} times")
+
+    def _send(self, asked: _Request, address: str, secret: str, *, is_home: bool) -> httpx2.Response:
+        import httpx2
+
+        headers = {**asked.headers, **({"Authorization": secret} if secret else {})}
+        request = self._http().build_request(asked.method, address, headers=headers, content=asked.body)
+        own = _login(asked.address)
+        auth = None if secret else httpx2.BasicAuth(*own) if own and is_home else self._netrc()
+        return self._http().send(request, stream=True, auth=auth)
 
     def _http(self) -> httpx2.Client:
         import httpx2

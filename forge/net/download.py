@@ -17,9 +17,9 @@ from urllib.parse import urljoin
 from forge.core.blob import BlobStore, BlobWriter
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
-from forge.packages.connection import Broken, Connection, Missing, Unavailable, host_of
-from forge.packages.partial import Partial, open_partial
-from forge.packages.sources import is_remote, local_path
+from forge.net.address import is_remote, local_path
+from forge.net.connection import ANONYMOUS, Broken, Connection, Login, Missing, Unavailable, host_of
+from forge.net.partial import Partial, open_partial
 
 if TYPE_CHECKING:
     import httpx2
@@ -69,6 +69,11 @@ class Downloader:
         self._sleep, self._attempts = sleep, attempts
         self._dead: dict[str, str] = {}
 
+    @property
+    def connection(self) -> Connection:
+        """What it asks by."""
+        return self._connection
+
     def into(
         self,
         address: str,
@@ -76,7 +81,7 @@ class Downloader:
         store: BlobStore,
         *,
         progress: Callable[[int], None] = lambda done: None,
-        token: str = "",
+        login: Login = ANONYMOUS,
     ) -> Digest:
         """Bring the bytes of `address` into `store`; Unavailable, and nothing kept there, unless they are `expected`.
 
@@ -90,7 +95,7 @@ class Downloader:
                 inherited = partial.length > 0
                 with store.writer() as writer:
                     try:
-                        self._pull(address, _Sink(expected, partial, writer, progress), patience, token)
+                        self._pull(address, _Sink(expected, partial, writer, progress), patience, login)
                         digest = writer.commit(expected)
                     except (_Restart, _Wrong, MaterialError) as error:
                         partial.clear()
@@ -100,11 +105,11 @@ class Downloader:
                 partial.remove()
                 return digest
 
-    def learn(self, address: str, store: BlobStore, *, token: str = "") -> Digest:
+    def learn(self, address: str, store: BlobStore, *, login: Login = ANONYMOUS) -> Digest:
         """Bring the bytes of `address` into `store`, whatever they are: only for what is about to be locked."""
         patience = self._patience(address)
         while True:
-            opened = self._connection.open("GET", address, _IDENTITY, token=token)
+            opened = self._connection.open("GET", address, _IDENTITY, login=login)
             try:
                 with opened as response, store.writer() as writer:
                     for chunk in response.iter_raw():
@@ -113,7 +118,7 @@ class Downloader:
             except Broken as error:
                 patience.failed(error)
 
-    def read(self, address: str, *, accept: str = "*/*", limit: int = _MAX_PAGE, token: str = "") -> Page:
+    def read(self, address: str, *, accept: str = "*/*", limit: int = _MAX_PAGE, login: Login = ANONYMOUS) -> Page:
         """Read a body of at most `limit` bytes whole; Missing or Unavailable when there is none."""
         if not is_remote(address):
             path = local_path(address)
@@ -123,20 +128,20 @@ class Downloader:
         patience = self._patience(address)
         while True:
             try:
-                with self._connection.open("GET", address, {"Accept": accept}, token=token) as response:
+                with self._connection.open("GET", address, {"Accept": accept}, login=login) as response:
                     kind, at = response.headers.get("Content-Type", ""), str(response.url)
                     return Page(_bounded(response, limit), kind, at, _following(response))
             except Broken as error:
                 patience.failed(error)
 
-    def size(self, address: str, *, token: str = "") -> int:
+    def size(self, address: str, *, login: Login = ANONYMOUS) -> int:
         """Ask for the length of a body without reading it."""
         if not is_remote(address):
             return local_path(address).stat().st_size
         patience = self._patience(address)
         while True:
             try:
-                with self._connection.open("HEAD", address, _IDENTITY, token=token) as response:
+                with self._connection.open("HEAD", address, _IDENTITY, login=login) as response:
                     length = response.headers.get("Content-Length", "")
             except Broken as error:
                 patience.failed(error)
@@ -148,13 +153,13 @@ class Downloader:
     def _patience(self, address: str) -> _Patience:
         return _Patience(self._attempts, self._sleep, self._dead, address)
 
-    def _pull(self, address: str, sink: _Sink, patience: _Patience, token: str) -> None:
+    def _pull(self, address: str, sink: _Sink, patience: _Patience, login: Login) -> None:
         sink.replay()
         while sink.missing:
             begin = sink.done
             headers = _IDENTITY | ({"Range": f"bytes={begin}-"} if begin else {})
             try:
-                with self._connection.open("GET", address, headers, token=token) as response:
+                with self._connection.open("GET", address, headers, login=login) as response:
                     if begin and not _continues(response, begin):
                         raise _Restart
                     _check_length(response, sink.missing)

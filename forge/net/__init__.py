@@ -1,0 +1,1 @@
+"""HTTP: connections, downloads, and who may ask whom for what."""
