@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from forge.api import (
     AppInfo,
@@ -15,11 +15,15 @@ from forge.api import (
     Context,
     EnvironmentInfo,
     Field,
+    Label,
+    LockRequest,
     ModelInfo,
     ParameterValue,
+    Platform,
     SourceFile,
     SourceFiles,
     TargetLabel,
+    Unavailable,
     rule,
 )
 
@@ -75,6 +79,8 @@ class Attrs(Attributes):
     """Python file with `class Handler(BaseServer)`."""
     data: SourceFiles = ()
     """Files that lie beside the handler, with their folders."""
+    deps: tuple[str, ...] = ()
+    """Python requirements of the handler, beside what the platform has; `forge lock` pins them."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the service; no secrets."""
     mode: Literal["latency", "throughput"] = "throughput"
@@ -87,7 +93,16 @@ class Attrs(Attributes):
     """Parameters of the backend; `forge info platforms` lists them."""
 
 
-@rule("compose", Attrs, needs_toolchain=True)
+def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[LockRequest, ...]:
+    """Say which lock an instance needs for its `deps`: one that fits into the platform's environment."""
+    if platform is None or not platform.is_service or not attrs.deps:
+        return ()
+    environment = Label("toolchains", platform.name)
+    lock = f"{name}.{platform.name}.python"
+    return (LockRequest(lock, "python", platform.arch, attrs.deps, within=environment),)
+
+
+@rule("compose", Attrs, needs_toolchain=True, locks=lock_requests)
 def analyze(context: Context, attrs: Attrs) -> AppInfo:
     """Choose the model, check the parameters, and lay out the service's own files."""
     toolchain = context.toolchain
@@ -99,6 +114,8 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
             hint = "Images are shared: give secrets when the container runs"
             raise context.error(f"`env.{name}` of `{context.label}` looks like a secret", hint)
     params = _parameters(context, backend, attrs.params)
+    environment = context.dep(toolchain.environment, EnvironmentInfo)
+    deps = _deps(context, environment)
     model = _model(context, backend, attrs)
     config = {
         "schema": 1,
@@ -135,7 +152,9 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         **attrs.env,
     }
     return AppInfo(
-        environment=context.dep(toolchain.environment, EnvironmentInfo),
+        environment=environment,
+        deps=deps,
+        deps_lock=context.lock(context.target.lock_requests[0]) if deps else None,
         model=model,
         runtime=_tree(
             context, {each.path: each for each in context.runtime if each.path.startswith(_PACKAGE)}, "runtime"
@@ -148,6 +167,35 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         workdir=f"/{APP}",
         port=attrs.port,
     )
+
+
+def _deps(context: Context, environment: EnvironmentInfo) -> Artifact | None:
+    """Unpack the handler's own packages; Unavailable where the platform has changed under their lock."""
+    if not context.target.lock_requests:
+        return None
+    request = context.target.lock_requests[0]
+    lock = context.lock(request)
+    misfits = lock.misfits(environment.python)
+    if misfits:
+        platform = f"`{context.toolchain.environment}`, {context.toolchain.place}"
+        text = f"The lock `{request.file}` of `{context.label}` is stale: {'; '.join(misfits)} ({platform})"
+        hint = f"Run `forge lock {context.target.generator or context.label}`"
+        raise Unavailable(text, place=context.place, hint=hint)
+    trees: list[Artifact] = []
+    for each in lock.materials:
+        params = {"format": "wheel", "name": each.file, "python": context.toolchain.python}
+        file, what = {"file": context.fetch(each)}, f"Unpack {each.file}"
+        trees += context.tool("unpack", params, inputs=file, outputs=["tree/"], description=what)
+    if not trees:
+        return None
+    (tree,) = context.tool(
+        "root",
+        {"conflicts": "replace", "name": f"{context.label} (deps)"},
+        inputs={f"{number:04}": tree for number, tree in enumerate(trees)},
+        outputs=["tree/"],
+        description=f"Merge deps {context.label}",
+    )
+    return tree
 
 
 def _parameters(context: Context, backend: Backend, given: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:

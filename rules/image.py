@@ -89,6 +89,8 @@ def _layers(app: AppInfo) -> list[tuple[str, Artifact, str]]:
     """List what becomes a layer each, lowest first: what it is, its content, and where that lies."""
     assert app.environment is not None and app.runtime is not None and app.app is not None and app.config is not None
     layers = [(what, tree, "") for what, tree in app.environment.layers]
+    if app.deps is not None:
+        layers.append(("Packages of the handler", app.deps, ""))
     if app.model is not None and app.model.tree is not None:
         layers.append(("Model", app.model.tree, f"{_MODELS}/{app.model.name}"))
     layers += [("Runtime", app.runtime, _RUNTIME), ("Handler and data", app.app, _APP)]
@@ -159,13 +161,14 @@ def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifac
         model = model.original
     wheels = [wheel for wheel in environment.built if wheel.file is not None]
     inputs |= {f"built.{number}": wheel.file for number, wheel in enumerate(wheels) if wheel.file is not None}
+    own_locks = [app.deps_lock] if app.deps_lock is not None else []
     params: dict[str, Any] = {
         "name": context.label.package or context.label.name,
         "ref": ref,
         "target": str(context.label),
         "platform": context.platform.name,
         "arch": context.platform.arch,
-        "packages": [row for lock in environment.locks for row in _packages(lock)],
+        "packages": [row for lock in (*environment.locks, *own_locks) for row in _packages(lock)],
         "built": [_built(wheel) for wheel in wheels],
         "models": models,
         "place": f"{_MODELS}/{app.model.name}" if app.model is not None else "",
@@ -173,7 +176,8 @@ def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifac
         "app_place": _APP,
         "config_place": _CONFIG,
     }
-    inputs |= {f"environment.{number:02}": tree for number, (_, tree) in enumerate(environment.layers)}
+    trees = [tree for _, tree in environment.layers] + ([app.deps] if app.deps is not None else [])
+    inputs |= {f"environment.{number:02}": tree for number, tree in enumerate(trees)}
     what = f"List what {context.label} is made of"
     (sbom,) = context.tool("sbom", params, inputs=inputs, outputs=["sbom"], mnemonic="Sbom", description=what)
     return sbom

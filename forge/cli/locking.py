@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
 
+from forge.cli.dependency import fits, lock_beside
 from forge.cli.exporting import replace_file
 from forge.cli.lock_diff import differences
 from forge.cli.session import Session
@@ -17,6 +19,7 @@ from forge.core.digest import Digest
 from forge.core.errors import Fault, MaterialError, UserError
 from forge.core.label import TargetPattern
 from forge.core.lock import Lock, LockRequest
+from forge.core.target import Target
 from forge.packages.lock_debian import DebianRequest, lock_debian
 from forge.packages.lock_model import lock_model
 from forge.packages.lock_python import PythonRequest, lock_python
@@ -47,11 +50,15 @@ class Wanted:
     request: LockRequest
     previous: Lock | None
     """What the file holds now."""
+    target: Target
+    """Whose lock it is."""
+    fits: Callable[[], bool]
+    """Whether that goes into the environment that it is for, as that is locked when this is called."""
 
     @property
     def is_fresh(self) -> bool:
         """Say whether the file answers the request, be it without what its sources did not give."""
-        return self.request.is_answered_by(self.previous)
+        return self.request.is_answered_by(self.previous) and self.fits()
 
     @property
     def missing(self) -> tuple[locks.MissingMaterial, ...]:
@@ -60,7 +67,10 @@ class Wanted:
 
 
 def find_wanted(session: Session, patterns: Sequence[str]) -> tuple[Wanted, ...]:
-    """Find the locks of `patterns`, or of everything and all toolchains, sorted by path."""
+    """Find the locks of `patterns`, or of everything and all toolchains, sorted by path.
+
+    Those of environments come first: what is added to one is locked beside what it has by then.
+    """
     everything = (TargetPattern("recursive", ""), TargetPattern("package", "toolchains"))
     graph = session.loader().load(session.patterns(patterns) if patterns else everything, manual=True)
     found: dict[Path, Wanted] = {}
@@ -68,8 +78,9 @@ def find_wanted(session: Session, patterns: Sequence[str]) -> tuple[Wanted, ...]
         target = graph.targets[label]
         for request in target.lock_requests:
             path = Path(target.folder) / request.file
-            found[path] = Wanted(path, os.path.relpath(path, session.cwd), request, target.locks.get(request.name))
-    return tuple(each for _, each in sorted(found.items()))
+            shown, previous = os.path.relpath(path, session.cwd), target.locks.get(request.name)
+            found[path] = Wanted(path, shown, request, previous, target, partial(fits, session, request, previous))
+    return tuple(sorted(found.values(), key=lambda each: (each.request.within is not None, each.path)))
 
 
 def check(wanted: Iterable[Wanted]) -> None:
@@ -142,7 +153,10 @@ def _update(session: Session, wanted: Wanted, options: Options) -> None:
     request, upgrade = wanted.request, options.upgrade
     of = f"for {request.arch}" if request.model is None else f"of the model `{request.name}`"
     click.echo(f"{wanted.shown}: resolving {len(request.requested)} requirements {of} …", err=True)
-    made = resolve(session, request, wanted.previous, upgrade, options.trust)
+    if request.within is not None:
+        made = lock_beside(session, request, wanted.target, wanted.previous, upgrade)
+    else:
+        made = resolve(session, request, wanted.previous, upgrade, options.trust)
     for line in differences(wanted.previous, made):
         click.echo(f"  {line}")
     size = sum(each.digest.size for each in made.materials if isinstance(each.digest, Digest))

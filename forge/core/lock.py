@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from forge.core.digest import Digest, Hash, Pin
+from forge.core.label import Label
 from forge.core.model_source import ModelRequest, is_commit, is_repository
 from forge.core.platform import Arch
 
@@ -75,6 +76,23 @@ class Lock:
     """Of Debian packages: each suite's date, sorted; a lock is not made from an older state than the last one."""
     missing: tuple[MissingMaterial, ...] = ()
     """Of Python packages: those whose sources had no answer, sorted by name; nothing is built from such a lock."""
+    beside: tuple[str, ...] = ()
+    """Of a target's own packages: those of its platform that they rest on, `name==version`, sorted."""
+
+    def misfits(self, platform: Iterable[Material]) -> tuple[str, ...]:
+        """Say in words why what is locked here does not fit into a platform with these packages; nothing if it does.
+
+        A package that nothing here rests on may change without a word: only what was looked at makes a lock stale.
+        """
+        has = {each.name: each.version for each in platform}
+        rests = (each.partition("==")[::2] for each in self.beside)
+        found = [
+            f"it rests on `{name}` {version}, the platform has {has.get(name, 'none')}"
+            for name, version in rests
+            if has.get(name) != version
+        ]
+        brings = ((each.name, each.version) for each in self.materials if each.name in has)
+        return (*found, *(f"it brings `{name}` {version}, the platform has {has[name]}" for name, version in brings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +113,8 @@ class LockRequest:
     """What a lock of a model is for."""
     sources: tuple[tuple[str, str], ...] = ()
     """Python packages and the ids of the sources that they come from, and from nowhere else."""
+    within: Label | None = None
+    """Environment that the packages are added to: what it has bounds them, and is not in their lock."""
 
     @property
     def file(self) -> str:
@@ -143,7 +163,11 @@ def parse(table: Mapping[str, object]) -> Lock:
         MissingMaterial(_text(each, "name"), _text(each, "requirement"), _text(each, "source"))
         for each in _tables(table, "missing")
     )
-    return Lock(kind, _text(table, "arch"), tuple(wanted), materials, released=_dates(table), missing=missing)
+    beside = table.get("beside", [])
+    if not isinstance(beside, list) or not all(isinstance(each, str) and "==" in each for each in beside):
+        raise LockError("`beside` must be a list of `name==version`")
+    more = _dates(table), missing, tuple(beside)
+    return Lock(kind, _text(table, "arch"), tuple(wanted), materials, "", "", *more)
 
 
 def render(lock: Lock) -> str:
@@ -161,6 +185,8 @@ def render(lock: Lock) -> str:
     if lock.released:
         dates = ", ".join(f"{_quoted(suite)} = {_quoted(date)}" for suite, date in sorted(lock.released))
         lines.append(f"released = {{ {dates} }}")
+    if lock.beside:
+        lines += ["beside = [", *(f"    {_quoted(item)}," for item in sorted(lock.beside)), "]"]
     for material in sorted(lock.materials, key=lambda each: (each.name, each.version, each.file)):
         entry = _table(material)
         if is_model:

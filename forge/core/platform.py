@@ -94,6 +94,8 @@ class Toolchain:
     environment: Label
     """Base and the platform's Python packages, merged."""
     backend: Backend | None
+    python: str = "3.11"
+    """Version of the interpreter in `environment`."""
     environ: tuple[tuple[str, str], ...] = ()
     """Variables of every service of the device, sorted."""
     place: str = ""

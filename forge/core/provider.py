@@ -31,6 +31,12 @@ class EnvironmentInfo(Provider):
     built: tuple[WheelInfo, ...] = ()
     """Wheels in it that were built from source."""
 
+    @property
+    def python(self) -> tuple[Material, ...]:
+        """List its Python packages; of those that were built, the archive that they were built from."""
+        locked = [each for lock in self.locks if lock.kind == "python" for each in lock.materials]
+        return (*locked, *(wheel.sdist for wheel in self.built if wheel.sdist is not None))
+
 
 @dataclass(frozen=True, slots=True)
 class WheelInfo(Provider):
@@ -74,6 +80,10 @@ class AppInfo(Provider):
     """Tree of handler and data."""
     config: Artifact | None = None
     """config.json."""
+    deps: Artifact | None = None
+    """Tree of the handler's own Python packages; None where it needs none beside the platform's."""
+    deps_lock: Lock | None = None
+    """What they were unpacked from."""
     environ: tuple[tuple[str, str], ...] = ()
     params: Mapping[str, ParameterValue] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()

@@ -146,7 +146,8 @@ def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]
         found.platforms[key] = platform
         backend = backends.get(model.backend)
         environ = tuple(sorted(device.env.items()))
-        found.toolchains[key] = Toolchain(platform, base, environment, backend, environ, file.name)
+        about = model.python, environ, file.name
+        found.toolchains[key] = Toolchain(platform, base, environment, backend, *about)
         _claim(found.tables, key, file, "Environment")
         found.tables[key] = (_environment_table(key, model, base, built), file)
 

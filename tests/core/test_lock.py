@@ -246,3 +246,14 @@ def test_a_models_lock_lies_beside_the_declaration_and_others_in_a_folder() -> N
 
     assert (model.file, model.requested) == ("weights.lock.toml", ("hf:a/b", "revision main"))
     assert LockRequest("x.amd64.deb", "deb", "amd64", ("x",)).file == "locks/x.amd64.deb.toml"
+
+
+def test_what_own_packages_rest_on_is_in_their_lock() -> None:
+    lock = Lock("python", "amd64", ("greet",), (), beside=("a==1", "b==2"))
+
+    assert parse(tomllib.loads(render(lock))) == lock
+
+
+def test_refuses_what_nothing_can_rest_on() -> None:
+    with pytest.raises(LockError, match="`beside` must be a list of `name==version`"):
+        parse({**TABLE, "beside": ["a"]})
