@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from forge.analysis.context import Context, location
-from forge.core.artifact import Artifact, Derived, Source
+from forge.analysis.placement import place_files
+from forge.core.artifact import Artifact, Derived, Placement, Source
 from forge.core.errors import AnalysisError, Unavailable
 from forge.core.label import Label
 from forge.core.lock import EVERY_ARCH, Lock, LockRequest, Material
@@ -22,7 +23,16 @@ from forge.core.model_source import (
 )
 from forge.core.platform import Backend, Parameter, ParameterValue, Platform, Toolchain
 from forge.core.provider import AppInfo, EnvironmentInfo, ImageInfo, ModelInfo, Provider, TestInfo, WheelInfo
-from forge.loading.attribute import Attributes, ForExecution, ModelSource, SourceFile, SourceFiles, TargetLabel
+from forge.core.secret import is_secret_name, secret_in
+from forge.loading.attribute import (
+    Attributes,
+    ForExecution,
+    ModelSource,
+    PlacedFiles,
+    SourceFile,
+    SourceFiles,
+    TargetLabel,
+)
 from forge.loading.rule_module import rule
 
 __all__ = [
@@ -51,6 +61,8 @@ __all__ = [
     "ModelSource",
     "Parameter",
     "ParameterValue",
+    "PlacedFiles",
+    "Placement",
     "Platform",
     "Provider",
     "Source",
@@ -65,7 +77,10 @@ __all__ = [
     "choose",
     "is_commit",
     "is_revision",
+    "is_secret_name",
     "location",
     "model_validator",
+    "place_files",
     "rule",
+    "secret_in",
 ]

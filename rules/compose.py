@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,12 +18,16 @@ from forge.api import (
     LockRequest,
     ModelInfo,
     ParameterValue,
+    PlacedFiles,
+    Placement,
     Platform,
     SourceFile,
-    SourceFiles,
     TargetLabel,
     Unavailable,
+    is_secret_name,
+    place_files,
     rule,
+    secret_in,
 )
 
 APP = "opt/forge/app"
@@ -33,8 +36,6 @@ MODELS = "models"
 CONFIG = "etc/forge/config.json"
 _PACKAGE = "forge_runtime/"
 _ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_runtime")
-
-_SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|api_?key|private_?key|credentials?)($|_)")
 
 
 class Serving(Attributes):
@@ -77,8 +78,8 @@ class Attrs(Attributes):
     """Models on offer: each platform takes the format that its backend loads."""
     handler: SourceFile
     """Python file with `class Handler(BaseServer)`."""
-    data: SourceFiles = ()
-    """Files that lie beside the handler, with their folders."""
+    data: PlacedFiles = ()
+    """Files, folders and globs that lie beside the handler, with their folders; or a table with the place of each."""
     deps: tuple[str, ...] = ()
     """Python requirements of the handler, beside what the platform has; `forge lock` pins them."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -109,10 +110,11 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
     backend = toolchain.backend
     if backend is None:
         raise context.error(f"Platform `{toolchain.platform.name}` has no backend to serve with")
-    for name in attrs.env:
-        if _SECRET.search(name):
+    for name, value in attrs.env.items():
+        kind = "a secret" if is_secret_name(name) else secret_in(value)
+        if kind:
             hint = "Images are shared: give secrets when the container runs"
-            raise context.error(f"`env.{name}` of `{context.label}` looks like a secret", hint)
+            raise context.error(f"`env.{name}` of `{context.label}` looks like {kind}", hint)
     params = _parameters(context, backend, attrs.params)
     environment = context.dep(toolchain.environment, EnvironmentInfo)
     deps = _deps(context, environment)
@@ -133,7 +135,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         },
         "params": dict(sorted(params.items())),
     }
-    files: dict[str, Artifact] = {context.below(source): source for source in (attrs.handler, *attrs.data)}
+    files = place_files(context, [Placement((attrs.handler,)), *attrs.data])
     environ = {
         "FORGE_CONFIG": f"/{CONFIG}",
         "HF_HOME": "/tmp/huggingface",
