@@ -177,7 +177,7 @@ def _deps(context: Context, environment: EnvironmentInfo) -> Artifact | None:
         return None
     request = context.target.lock_requests[0]
     lock = context.lock(request)
-    misfits = lock.misfits(environment.python)
+    misfits = lock.misfits(environment.python_packages)
     if misfits:
         platform = f"`{context.toolchain.environment}`, {context.toolchain.place}"
         text = f"The lock `{request.file}` of `{context.label}` is stale: {'; '.join(misfits)} ({platform})"

@@ -23,7 +23,7 @@ def fits(session: Session, request: LockRequest, lock: Lock) -> bool:
         _, info = _environment(session, request.within)
     except UserError:  # which is then what has to be locked first
         return False
-    return not lock.misfits(info.python)
+    return not lock.misfits(info.python_packages)
 
 
 def lock_beside(
@@ -33,7 +33,7 @@ def lock_beside(
     assert request.within is not None and request.arch != "all"
     environment, info = _environment(session, request.within)
     around = Surroundings(
-        info.python, str(request.within), environment.place, str(target.generator or target.label), target.place
+        info.python_packages, str(request.within), environment.place, str(target.generator or target.label), target.place
     )
     (python,) = {each.python for each in session.toolchains.toolchains.values() if each.environment == request.within}
     asked = PythonRequest(request.requirements, PythonTarget(request.arch, python))

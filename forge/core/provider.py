@@ -32,7 +32,7 @@ class EnvironmentInfo(Provider):
     """Wheels in it that were built from source."""
 
     @property
-    def python(self) -> tuple[Material, ...]:
+    def python_packages(self) -> tuple[Material, ...]:
         """List its Python packages; of those that were built, the archive that they were built from."""
         locked = [each for lock in self.locks if lock.kind == "python" for each in lock.materials]
         return (*locked, *(wheel.sdist for wheel in self.built if wheel.sdist is not None))
