@@ -13,6 +13,7 @@ from forge.core.target import Target
 from forge.packages.lock_deps import Surroundings, lock_deps
 from forge.packages.lock_python import PythonRequest
 from forge.packages.target_python import PythonTarget
+from forge.packages.upgrade import Upgrade
 
 
 def fits(session: Session, request: LockRequest, lock: Lock) -> bool:
@@ -27,17 +28,26 @@ def fits(session: Session, request: LockRequest, lock: Lock) -> bool:
 
 
 def lock_beside(
-    session: Session, request: LockRequest, target: Target, previous: Lock | None, warn: Callable[[str], None]
+    session: Session,
+    request: LockRequest,
+    target: Target,
+    previous: Lock | None,
+    upgrade: Upgrade,
+    warn: Callable[[str], None],
 ) -> Lock:
     """Resolve a target's own packages; UserError where its platform is not locked itself."""
     assert request.within is not None and request.arch != "all"
     environment, info = _environment(session, request.within)
     around = Surroundings(
-        info.python_packages, str(request.within), environment.place, str(target.generator or target.label), target.place
+        info.python_packages,
+        str(request.within),
+        environment.place,
+        str(target.generator or target.label),
+        target.place,
     )
     (python,) = {each.python for each in session.toolchains.toolchains.values() if each.environment == request.within}
     asked = PythonRequest(request.requirements, PythonTarget(request.arch, python))
-    return lock_deps(asked, around, session.places, previous=previous, warn=warn)
+    return lock_deps(asked, around, session.places, previous=previous, upgrade=upgrade, warn=warn)
 
 
 def _environment(session: Session, label: Label) -> tuple[Target, EnvironmentInfo]:

@@ -18,6 +18,7 @@ from forge.core.lock import Lock, Material
 from forge.packages.index_python import normalize
 from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.sources import Place, Sources
+from forge.packages.upgrade import NOTHING, Upgrade
 
 Resolve = Callable[[PythonRequest, Lock | None], Lock]
 
@@ -47,23 +48,24 @@ def lock_deps(
     sources: Sources,
     *,
     previous: Lock | None = None,
+    upgrade: Upgrade = NOTHING,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Lock:
     """Resolve what `request` adds to a platform; MaterialError names both sides where they do not fit together."""
     _refuse_other_versions(request, around)
     with tempfile.TemporaryDirectory(prefix="forge-deps-") as folder:
-        stand_ins = [each for each in around.packages if "+" in each.version or not each.file.endswith(".whl")]
+        stand_ins = [each for each in around.packages if each.source != "pypi" or not each.file.endswith(".whl")]
         for each in stand_ins:
             _stand_in(each, Path(folder))
         pypi = (Place(folder, "links", "the platform"), *sources.places("pypi"))
         everywhere = replace(sources, by_id={**sources.by_id, "pypi": pypi})
 
-        def resolve(asked: PythonRequest, known: Lock | None) -> Lock:
-            return lock_python(asked, everywhere, previous=known, warn=warn)
+        def resolve(asked: PythonRequest, known: Lock | None, renewed: Upgrade = NOTHING) -> Lock:
+            return lock_python(asked, everywhere, previous=known, upgrade=renewed, warn=warn)
 
         bounds = tuple(f"{name}=={version}" for name, version in sorted(around.versions.items()))
         try:
-            found = resolve(replace(request, constraints=bounds), previous)
+            found = resolve(replace(request, constraints=bounds), previous, upgrade)
         except MaterialError as error:
             raise _explained(error, request, around, resolve) from error
     has = around.versions

@@ -23,7 +23,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def has(name: str, version: str, end: str = "-py3-none-any.whl") -> Material:
-    return Material(name, version, f"{name}-{version}{end}", Digest.of(name.encode()), "pypi")
+    source = "pytorch-cpu" if "+" in version else "pypi"
+    return Material(name, version, f"{name}-{version}{end}", Digest.of(name.encode()), source)
 
 
 def lock(index: Index, *requirements: str, platform: tuple[Material, ...]) -> Lock:
