@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from forge.analysis.context import Context, location
 from forge.analysis.placement import place_files
+from forge.analysis.reference import image_reference
 from forge.core.artifact import Artifact, Derived, Placement, Source
 from forge.core.errors import AnalysisError, Unavailable
 from forge.core.label import Label
@@ -22,7 +23,7 @@ from forge.core.model_source import (
     is_revision,
 )
 from forge.core.platform import Backend, Parameter, ParameterValue, Platform, Toolchain
-from forge.core.provider import AppInfo, EnvironmentInfo, ImageInfo, ModelInfo, Provider, TestInfo, WheelInfo
+from forge.core.provider import AppInfo, EnvironmentInfo, ImageInfo, IndexInfo, ModelInfo, Provider, TestInfo, WheelInfo
 from forge.core.secret import is_secret_name, secret_in
 from forge.loading.attribute import (
     Attributes,
@@ -51,6 +52,7 @@ __all__ = [
     "ForExecution",
     "HubSource",
     "ImageInfo",
+    "IndexInfo",
     "Label",
     "Literal",
     "Lock",
@@ -75,6 +77,7 @@ __all__ = [
     "WebSource",
     "WheelInfo",
     "choose",
+    "image_reference",
     "is_commit",
     "is_revision",
     "is_secret_name",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from forge.api import (
@@ -17,13 +16,12 @@ from forge.api import (
     Source,
     TargetLabel,
     WheelInfo,
+    image_reference,
     rule,
 )
 
 _APP, _RUNTIME, _MODELS, _CONFIG = "opt/forge/app", "opt/forge/runtime", "models", "etc/forge/config.json"
 _TEMPLATE = Source("templates/image.Dockerfile", "rules")
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(rf"(?:[a-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[a-z0-9_][a-z0-9_.-]{{0,127}}")
 _TITLE = "org.opencontainers.image."
 
 
@@ -48,7 +46,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
         raise context.error(f"`{attrs.apps[0]}` is not a whole service")
     layers = _layers(app)
     inputs = _layered(context, layers)
-    ref = _reference(context)
+    ref = image_reference(context)
     parameters = _parameters(context, app, attrs, ref, [what for what, _, _ in layers])
     layout, digest, *dockerfile = _assembled(context, attrs, parameters, inputs)
     (root,) = context.tool(
@@ -63,7 +61,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     files = {context.label.name: layout, f"{context.label.name}.sbom.json": sbom}
     files |= {f"{context.label.name}.Dockerfile": each for each in dockerfile}
     about = app.entrypoint, app.environ, app.workdir, app.port, context.platform.arch, ref
-    return ImageInfo(files, layout, digest, root, *about, sbom)
+    return ImageInfo(files, layout, digest, root, *about, sbom, context.platform)
 
 
 def _assembled(
@@ -214,15 +212,3 @@ def _built(wheel: WheelInfo) -> dict[str, str]:
     sdist = wheel.sdist
     own = {"name": sdist.name, "version": sdist.version, "sdist": sdist.file, "sdist_sha256": sdist.digest.hash}
     return {**found, **own}
-
-
-def _reference(context: Context) -> str:
-    """Name the image: `<repository>/<package>:<tag>`."""
-    assert context.platform is not None
-    tag = context.settings["tag"].replace("{name}", context.label.name).replace("{platform}", context.platform.name)
-    tag = re.sub(r"[^a-z0-9_.-]", "_", tag.replace("{package}", context.label.package).lower())
-    name = "/".join(filter(None, (context.settings["repository"], context.label.package))).lower().replace("+", "_")
-    if not _REFERENCE.fullmatch(f"{name}:{tag}"):
-        hint = "Set `repository` and `tag` of `[image]` in WORKSPACE.toml"
-        raise context.error(f"`{name}:{tag}` of `{context.label}` cannot be the name of an image", hint)
-    return f"{name}:{tag}"

@@ -11,7 +11,7 @@ from forge.core.lock import Material
 from forge.core.tool import Content, FileContent, Tool, ToolRequest
 from forge.execution import tool as basic
 from forge.execution.store import LocalStore
-from forge.oci import buildx, dockerfile, image, layer, model_layers
+from forge.oci import buildx, dockerfile, image, index, layer, model_layers
 from forge.packages import root, sbom, unpack
 from forge.packages.sources import Sources
 
@@ -21,6 +21,7 @@ TOOL_VERSIONS: Mapping[str, str] = {
     "fetch": "1",
     "flatten": dockerfile.FLATTEN_VERSION,
     "image": image.IMAGE_VERSION,
+    "index": index.INDEX_VERSION,
     "layer": layer.LAYER_VERSION,
     "model_layers": layer.LAYER_VERSION,
     "root": root.ROOT_VERSION,
@@ -46,6 +47,7 @@ def make_tools(
         "fetch": Fetch(store, sources, offline=offline),
         "flatten": dockerfile.flattened,
         "image": image.assemble,
+        "index": index.assemble,
         "layer": layer.assemble,
         "model_layers": model_layers.assemble,
         "root": root.root,

@@ -30,6 +30,10 @@ class Platform:
     device: str = ""
     accelerator: str = "none"
     backend: str = ""
+    driver: str = ""
+    """Version of NVIDIA's driver that its machines have at least; empty where that is not said."""
+    jetpack: str = ""
+    """Of a Jetson: version of NVIDIA's system, which fixes driver and CUDA. What is for it is for no other machine."""
 
     @property
     def is_service(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from forge.core.artifact import Artifact
 from forge.core.lock import Lock, Material
-from forge.core.platform import ParameterValue
+from forge.core.platform import ParameterValue, Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,21 @@ class ImageInfo(Provider):
     """Name and tag that it is exported under."""
     sbom: Artifact | None = None
     """What it is made of, as CycloneDX."""
+    platform: Platform | None = None
+    """Where it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo(Provider):
+    """Images of several architectures under one name."""
+
+    layout: Artifact | None = None
+    """OCI image layout with an index below its own."""
+    digest: Artifact | None = None
+    """JSON that names the index's digest."""
+    images: tuple[ImageInfo, ...] = ()
+    ref: str = ""
+    """Name and tag that it is exported under."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from forge.loading.workspace import validated
 PACKAGE = "toolchains"
 _BACKENDS, _ENVIRONMENTS = "backends.toml", "environments.toml"
 
+_VERSION = r"^([0-9]+(\.[0-9]+)*)?$"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +48,10 @@ class _Backend(_Strict):
 class _Device(_Strict):
     arch: Literal["amd64", "arm64"]
     accelerator: str = "none"
+    driver: str = Field(default="", pattern=_VERSION)
+    """Version of NVIDIA's driver, at least."""
+    jetpack: str = Field(default="", pattern=_VERSION)
+    """Of a Jetson: version of its system."""
     env: dict[str, str] = Field(default_factory=dict)
     """Variables of every service there, below the service's own."""
 
@@ -139,7 +145,7 @@ def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]
         if model.backend and model.backend not in backends:
             text = f"Unknown backend `{model.backend}` of platform `{key}`"
             raise LoadError(text, place=file.place(key, "backend"), hint=nearest(model.backend, backends))
-        platform = Platform(key, device.arch, name, device.accelerator, model.backend)
+        platform = Platform(key, device.arch, name, device.accelerator, model.backend, device.driver, device.jetpack)
         base = _relative(model.base, file.place(key, "base"))
         built = tuple(_relative(each, file.place(key, "built")) for each in model.built)
         environment = Label(PACKAGE, key)

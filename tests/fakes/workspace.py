@@ -27,8 +27,8 @@ from forge.loading.toolchain import Toolchains, load_toolchains
 
 BUILTIN_RULES = Path(__file__).parents[2] / "rules"
 TOOLS = (
-    *("buildx", "dockerfile", "fetch", "flatten", "image", "layer", "model_layers", "root", "sbom", "tree", "unpack"),
-    "write",
+    *("buildx", "dockerfile", "fetch", "flatten", "image", "index", "layer", "model_layers", "root", "sbom", "tree"),
+    *("unpack", "write"),
 )
 
 BACKENDS = """

@@ -11,7 +11,7 @@ import click
 
 from forge import __version__
 from forge.cli.fidelity import Row, detail_rows, model_report, summary_rows
-from forge.cli.imaging import built_image
+from forge.cli.imaging import BuiltIndex, built_layout
 from forge.cli.options import CONTEXT, build_options, working_folder
 from forge.cli.session import Session
 from forge.core.errors import ForgeError
@@ -44,8 +44,16 @@ def command(topic: str | None, **flags: Any) -> int:
         click.echo()
         _table(detail_rows(report))
     else:
-        image = built_image(session, topic, flags)
-        summary = image.summary
+        found = built_layout(session, topic, flags)
+        if isinstance(found, BuiltIndex):
+            _table(
+                [
+                    ("index", found.summary.digest.oci),
+                    *((each.architecture, each.manifest.oci) for each in found.summary.images),
+                ]
+            )
+            return 0
+        summary = found.summary
         _table(
             [("manifest", summary.manifest.oci), ("config", summary.config.oci), ("architecture", summary.architecture)]
         )
