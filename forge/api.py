@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from forge.analysis.compatibility import check_compatibility
 from forge.analysis.context import Context, location
 from forge.analysis.placement import place_files
 from forge.analysis.reference import image_reference
@@ -76,6 +77,7 @@ __all__ = [
     "Unavailable",
     "WebSource",
     "WheelInfo",
+    "check_compatibility",
     "choose",
     "image_reference",
     "is_commit",

@@ -15,6 +15,7 @@ from forge.api import (
     Platform,
     TargetLabel,
     WheelInfo,
+    check_compatibility,
     rule,
 )
 
@@ -75,6 +76,7 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if context.platform is None:
         raise context.error(f"`{context.label}` needs `platforms`", 'Such as `platforms = ["amd64", "arm64"]`')
     locks = {request.kind: context.lock(request) for request in context.target.lock_requests}
+    check_compatibility(context, locks.values())
     base = context.dep(attrs.base, EnvironmentInfo) if attrs.base else EnvironmentInfo()
     layers = list(base.layers)
     if "deb" in locks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from forge.core.compatibility import CompatibilityRow
 from forge.core.label import Label
 
 Arch = Literal["amd64", "arm64"]
@@ -104,6 +105,8 @@ class Toolchain:
     """Variables of every service of the device, sorted."""
     place: str = ""
     """File that declares it."""
+    compatibility: tuple[CompatibilityRow, ...] = ()
+    """What goes together, for all platforms."""
 
 
 _LARGEST = 1.7976931348623157e308

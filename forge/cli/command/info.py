@@ -82,9 +82,13 @@ def _setup(session: Session) -> list[tuple[str, str]]:
 def _platforms(session: Session) -> None:
     for name, toolchain in sorted(session.toolchains.toolchains.items()):
         platform = toolchain.platform
-        click.echo(f"{name}: {platform.device}, {platform.arch}, accelerator {platform.accelerator}")
+        about = [f"accelerator {platform.accelerator}"]
+        about += [f"driver {platform.driver} or newer"] if platform.driver else []
+        about += [f"JetPack {platform.jetpack}"] if platform.jetpack else []
+        click.echo(f"{name}: {platform.device}, {platform.arch}, {', '.join(about)}")
         for parameter in toolchain.backend.parameters if toolchain.backend else ():
             click.echo(f"    {parameter.name} = {parameter.default!r}  {parameter.doc}")
+    click.echo("What goes together is in compatibility.toml; a version that has no row there is let pass.")
 
 
 def _table(rows: Sequence[Row]) -> None:
