@@ -39,8 +39,9 @@ def test_a_driver_that_is_too_old_names_both_sides_and_the_row(gpu: FakeWorkspac
     gpu.write("toolchains/big.toml", DEVICE.format("535.86"))
 
     assert gpu.error("//toolchains:big_llm_trf", analyze=True) == (
-        "toolchains/big.toml:7: `nvidia-cuda-runtime` 13.0.96 (locked for `//toolchains:big_llm_trf`) needs `driver>=580`, "
-        "`driver` is 535.86 (device `big`, toolchains/big.toml): toolchains/compatibility.toml, by NVIDIA\n"
+        "toolchains/big.toml:7: `nvidia-cuda-runtime` 13.0.96 (locked for `//toolchains:big_llm_trf`) "
+        "needs `driver>=580`, `driver` is 535.86 (device `big`, toolchains/big.toml): "
+        "toolchains/compatibility.toml, by NVIDIA\n"
         "  hint: Ask for other versions in `requirements`, and run `forge lock`; or correct the device "
         "(//toolchains:big_llm_trf)"
     )
