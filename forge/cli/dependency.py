@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import click
 
 from forge.cli.session import Session
-from forge.core.errors import UserError
+from forge.core.errors import MaterialError, UserError
 from forge.core.label import Label, TargetPattern
 from forge.core.lock import Lock, LockRequest
 from forge.core.provider import EnvironmentInfo
@@ -16,9 +16,9 @@ from forge.packages.target_python import PythonTarget
 from forge.packages.upgrade import Upgrade
 
 
-def fits(session: Session, request: LockRequest, lock: Lock) -> bool:
+def fits(session: Session, request: LockRequest, lock: Lock | None) -> bool:
     """Say whether a lock's packages still fit into the environment that they were locked for; any other lock does."""
-    if request.within is None:
+    if request.within is None or lock is None:
         return True
     try:
         _, info = _environment(session, request.within)
@@ -33,11 +33,17 @@ def lock_beside(
     target: Target,
     previous: Lock | None,
     upgrade: Upgrade,
-    warn: Callable[[str], None],
 ) -> Lock:
-    """Resolve a target's own packages; UserError where its platform is not locked itself."""
+    """Resolve a target's own packages; MaterialError where its platform is not locked itself."""
     assert request.within is not None and request.arch != "all"
-    environment, info = _environment(session, request.within)
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
+
+    try:
+        environment, info = _environment(session, request.within)
+    except UserError as error:
+        raise MaterialError(*error.faults) from error
     around = Surroundings(
         info.python_packages,
         str(request.within),

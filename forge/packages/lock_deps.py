@@ -2,7 +2,7 @@
 
 What the platform has is a constraint, and no more of it than the packages come to is noted in the lock. A package of
 the platform that no index has in that version, built from source or for one accelerator, is shown to the resolver as
-an empty wheel: what it needs in turn is the platform's business and is there.
+a wheel that needs nothing: what it needs in turn is the platform's business and is there.
 """
 
 from __future__ import annotations
@@ -123,9 +123,11 @@ def _stand_in(material: Material, folder: Path) -> None:
         "WHEEL": "Wheel-Version: 1.0\nTag: py3-none-any\n",
         "RECORD": "",
     }
+    # With a file beside its metadata: it is no stub, of which the lock would be kept.
+    members = {f"{info}/{member}": text for member, text in members.items()} | {f"{name}/platform": ""}
     with zipfile.ZipFile(folder / f"{name}-{material.version}-py3-none-any.whl", "w") as archive:
         for member, text in members.items():
-            archive.writestr(zipfile.ZipInfo(f"{info}/{member}"), text)
+            archive.writestr(zipfile.ZipInfo(member), text)
 
 
 __all__ = ["Surroundings", "lock_deps"]
