@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from forge.analysis.compatibility import check_compatibility
 from forge.analysis.context import Context, location
-from forge.core.artifact import Artifact, Derived, Source
+from forge.analysis.placement import place_files
+from forge.analysis.reference import image_reference
+from forge.core.artifact import Artifact, Derived, Placement, Source
 from forge.core.base_image import BaseImage
 from forge.core.digest import Hash
 from forge.core.errors import AnalysisError, Unavailable
@@ -26,8 +29,27 @@ from forge.core.model_source import (
     is_revision,
 )
 from forge.core.platform import Backend, Parameter, ParameterValue, Platform, Toolchain
-from forge.core.provider import AppInfo, BaseInfo, EnvironmentInfo, ImageInfo, ModelInfo, Provider, TestInfo, WheelInfo
-from forge.loading.attribute import Attributes, ForExecution, ModelSource, SourceFile, SourceFiles, TargetLabel
+from forge.core.provider import (
+    AppInfo,
+    BaseInfo,
+    EnvironmentInfo,
+    ImageInfo,
+    IndexInfo,
+    ModelInfo,
+    Provider,
+    TestInfo,
+    WheelInfo,
+)
+from forge.core.secret import is_secret_name, secret_in
+from forge.loading.attribute import (
+    Attributes,
+    ForExecution,
+    ModelSource,
+    PlacedFiles,
+    SourceFile,
+    SourceFiles,
+    TargetLabel,
+)
 from forge.loading.rule_module import rule
 
 __all__ = [
@@ -51,6 +73,7 @@ __all__ = [
     "ImageInfo",
     "ImageName",
     "ImageSource",
+    "IndexInfo",
     "Label",
     "Literal",
     "Lock",
@@ -61,6 +84,8 @@ __all__ = [
     "ModelSource",
     "Parameter",
     "ParameterValue",
+    "PlacedFiles",
+    "Placement",
     "Platform",
     "Provider",
     "Source",
@@ -72,12 +97,17 @@ __all__ = [
     "Unavailable",
     "WebSource",
     "WheelInfo",
+    "check_compatibility",
     "choose",
     "image_blob",
     "image_document",
+    "image_reference",
     "is_commit",
     "is_revision",
+    "is_secret_name",
     "location",
     "model_validator",
+    "place_files",
     "rule",
+    "secret_in",
 ]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Literal
 
-from forge.api import AppInfo, Artifact, Attributes, Context, EnvironmentInfo, Field, SourceFiles, rule
+from forge.api import AppInfo, Artifact, Attributes, Context, EnvironmentInfo, Field, PlacedFiles, place_files, rule
 
 _APP = "opt/forge/app"
 _RUNTIME = "opt/forge/runtime"
@@ -18,8 +18,8 @@ _ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_client")
 class Attrs(Attributes):
     """Attributes of `client`."""
 
-    data: SourceFiles = ()
-    """Files that lie in its working folder, with their folders."""
+    data: PlacedFiles = ()
+    """Files, folders and globs that lie in its working folder, with their folders; or a table of their places."""
     dataset: str = ""
     """File or folder of `data` that is sent unless another is named."""
     api: Literal["", "infer", "completions", "chat", "oip"] = ""
@@ -39,7 +39,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
     if toolchain.backend is not None:
         hint = 'Give it a platform without one: `platforms = ["client"]`'
         raise context.error(f"Platform `{toolchain.platform.name}` has a backend, which a client has no use for", hint)
-    files: dict[str, Artifact] = {context.below(source): source for source in attrs.data}
+    files = place_files(context, attrs.data)
     if attrs.dataset and not any(f"{path}/".startswith(f"{attrs.dataset.rstrip('/')}/") for path in files):
         raise context.error(f"`dataset` of `{context.label}` is `{attrs.dataset}`, which is not in its `data`")
     defaults: dict[str, str | int] = {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from forge.api import (
     AppInfo,
@@ -15,12 +14,20 @@ from forge.api import (
     Context,
     EnvironmentInfo,
     Field,
+    Label,
+    LockRequest,
     ModelInfo,
     ParameterValue,
+    PlacedFiles,
+    Placement,
+    Platform,
     SourceFile,
-    SourceFiles,
     TargetLabel,
+    Unavailable,
+    is_secret_name,
+    place_files,
     rule,
+    secret_in,
 )
 
 APP = "opt/forge/app"
@@ -29,8 +36,6 @@ MODELS = "models"
 CONFIG = "etc/forge/config.json"
 _PACKAGE = "forge_runtime/"
 _ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_runtime")
-
-_SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|api_?key|private_?key|credentials?)($|_)")
 
 
 class Serving(Attributes):
@@ -73,8 +78,10 @@ class Attrs(Attributes):
     """Models on offer: each platform takes the format that its backend loads."""
     handler: SourceFile
     """Python file with `class Handler(BaseServer)`."""
-    data: SourceFiles = ()
-    """Files that lie beside the handler, with their folders."""
+    data: PlacedFiles = ()
+    """Files, folders and globs that lie beside the handler, with their folders; or a table with the place of each."""
+    deps: tuple[str, ...] = ()
+    """Python requirements of the handler, beside what the platform has; `forge lock` pins them."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the service; no secrets."""
     mode: Literal["latency", "throughput"] = "throughput"
@@ -87,18 +94,30 @@ class Attrs(Attributes):
     """Parameters of the backend; `forge info platforms` lists them."""
 
 
-@rule("compose", Attrs, needs_toolchain=True)
+def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[LockRequest, ...]:
+    """Say which lock an instance needs for its `deps`: one that fits into the platform's environment."""
+    if platform is None or not platform.is_service or not attrs.deps:
+        return ()
+    environment = Label("toolchains", platform.name)
+    lock = f"{name}.{platform.name}.python"
+    return (LockRequest(lock, "python", platform.arch, attrs.deps, within=environment),)
+
+
+@rule("compose", Attrs, needs_toolchain=True, locks=lock_requests)
 def analyze(context: Context, attrs: Attrs) -> AppInfo:
     """Choose the model, check the parameters, and lay out the service's own files."""
     toolchain = context.toolchain
     backend = toolchain.backend
     if backend is None:
         raise context.error(f"Platform `{toolchain.platform.name}` has no backend to serve with")
-    for name in attrs.env:
-        if _SECRET.search(name):
+    for name, value in attrs.env.items():
+        kind = "a secret" if is_secret_name(name) else secret_in(value)
+        if kind:
             hint = "Images are shared: give secrets when the container runs"
-            raise context.error(f"`env.{name}` of `{context.label}` looks like a secret", hint)
+            raise context.error(f"`env.{name}` of `{context.label}` looks like {kind}", hint)
     params = _parameters(context, backend, attrs.params)
+    environment = context.dep(toolchain.environment, EnvironmentInfo)
+    deps = _deps(context, environment)
     model = _model(context, backend, attrs)
     config = {
         "schema": 1,
@@ -116,7 +135,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         },
         "params": dict(sorted(params.items())),
     }
-    files: dict[str, Artifact] = {context.below(source): source for source in (attrs.handler, *attrs.data)}
+    files = place_files(context, [Placement((attrs.handler,)), *attrs.data])
     environ = {
         "FORGE_CONFIG": f"/{CONFIG}",
         "HF_HOME": "/tmp/huggingface",
@@ -135,7 +154,9 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         **attrs.env,
     }
     return AppInfo(
-        environment=context.dep(toolchain.environment, EnvironmentInfo),
+        environment=environment,
+        deps=deps,
+        deps_lock=context.lock(context.target.lock_requests[0]) if deps else None,
         model=model,
         runtime=_tree(
             context, {each.path: each for each in context.runtime if each.path.startswith(_PACKAGE)}, "runtime"
@@ -148,6 +169,35 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         workdir=f"/{APP}",
         port=attrs.port,
     )
+
+
+def _deps(context: Context, environment: EnvironmentInfo) -> Artifact | None:
+    """Unpack the handler's own packages; Unavailable where the platform has changed under their lock."""
+    if not context.target.lock_requests:
+        return None
+    request = context.target.lock_requests[0]
+    lock = context.lock(request)
+    misfits = lock.misfits(environment.python_packages)
+    if misfits:
+        platform = f"`{context.toolchain.environment}`, {context.toolchain.place}"
+        text = f"The lock `{request.file}` of `{context.label}` is stale: {'; '.join(misfits)} ({platform})"
+        hint = f"Run `forge lock {context.target.generator or context.label}`"
+        raise Unavailable(text, place=context.place, hint=hint)
+    trees: list[Artifact] = []
+    for each in lock.materials:
+        params = {"format": "wheel", "name": each.file, "python": context.toolchain.python}
+        file, what = {"file": context.fetch(each)}, f"Unpack {each.file}"
+        trees += context.tool("unpack", params, inputs=file, outputs=["tree/"], description=what)
+    if not trees:
+        return None
+    (tree,) = context.tool(
+        "root",
+        {"conflicts": "replace", "name": f"{context.label} (deps)"},
+        inputs={f"{number:04}": tree for number, tree in enumerate(trees)},
+        outputs=["tree/"],
+        description=f"Merge deps {context.label}",
+    )
+    return tree
 
 
 def _parameters(context: Context, backend: Backend, given: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:

@@ -19,6 +19,7 @@ from forge.api import (
     Platform,
     TargetLabel,
     WheelInfo,
+    check_compatibility,
     image_blob,
     image_document,
     model_validator,
@@ -112,6 +113,7 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if context.platform is None:
         raise context.error(f"`{context.label}` needs `platforms`", 'Such as `platforms = ["amd64", "arm64"]`')
     locks = {request.kind: context.lock(request) for request in context.target.lock_requests}
+    check_compatibility(context, locks.values())
     base = context.dep(attrs.base, EnvironmentInfo) if attrs.base else EnvironmentInfo()
     _agree(context, attrs, base)
     layers = list(base.layers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from forge.api import (
@@ -18,13 +17,12 @@ from forge.api import (
     Source,
     TargetLabel,
     WheelInfo,
+    image_reference,
     rule,
 )
 
 _APP, _RUNTIME, _MODELS, _CONFIG = "opt/forge/app", "opt/forge/runtime", "models", "etc/forge/config.json"
 _TEMPLATE = Source("templates/image.Dockerfile", "rules")
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(rf"(?:[a-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*:[a-z0-9_][a-z0-9_.-]{{0,127}}")
 _TITLE = "org.opencontainers.image."
 
 
@@ -51,7 +49,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     inputs = _layered(context, layers)
     if app.environment and app.environment.base:
         inputs["base"] = app.environment.base.layout
-    ref = _reference(context)
+    ref = image_reference(context)
     parameters = _parameters(context, app, attrs, ref, [what for what, _, _ in layers])
     layout, digest, *dockerfile = _assembled(context, attrs, parameters, inputs)
     base = app.environment.base if app.environment else None
@@ -69,7 +67,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     files = {context.label.name: layout, f"{context.label.name}.sbom.json": sbom}
     files |= {f"{context.label.name}.Dockerfile": each for each in dockerfile}
     about = app.entrypoint, app.environ, app.workdir, app.port, context.platform.arch, ref
-    return ImageInfo(files, layout, digest, root, *about, sbom)
+    return ImageInfo(files, layout, digest, root, *about, sbom, context.platform)
 
 
 def _assembled(
@@ -95,6 +93,8 @@ def _layers(app: AppInfo) -> list[tuple[str, Artifact, str]]:
     """List what becomes a layer each, lowest first: what it is, its content, and where that lies."""
     assert app.environment is not None and app.runtime is not None and app.app is not None and app.config is not None
     layers = [(what, tree, "") for what, tree in app.environment.layers]
+    if app.deps is not None:
+        layers.append(("Packages of the handler", app.deps, ""))
     if app.model is not None and app.model.tree is not None:
         layers.append(("Model", app.model.tree, f"{_MODELS}/{app.model.name}"))
     layers += [("Runtime", app.runtime, _RUNTIME), ("Handler and data", app.app, _APP)]
@@ -173,13 +173,14 @@ def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifac
         model = model.original
     wheels = [wheel for wheel in environment.built if wheel.file is not None]
     inputs |= {f"built.{number}": wheel.file for number, wheel in enumerate(wheels) if wheel.file is not None}
+    own_locks = [app.deps_lock] if app.deps_lock is not None else []
     params: dict[str, Any] = {
         "name": context.label.package or context.label.name,
         "ref": ref,
         "target": str(context.label),
         "platform": context.platform.name,
         "arch": context.platform.arch,
-        "packages": [row for lock in environment.locks for row in _packages(lock)],
+        "packages": [row for lock in (*environment.locks, *own_locks) for row in _packages(lock)],
         "built": [_built(wheel) for wheel in wheels],
         "models": models,
         **_base_row(environment),
@@ -188,7 +189,8 @@ def _sbom(context: Context, app: AppInfo, ref: str, digest: Artifact) -> Artifac
         "app_place": _APP,
         "config_place": _CONFIG,
     }
-    inputs |= {f"environment.{number:02}": tree for number, (_, tree) in enumerate(environment.layers)}
+    trees = [tree for _, tree in environment.layers] + ([app.deps] if app.deps is not None else [])
+    inputs |= {f"environment.{number:02}": tree for number, tree in enumerate(trees)}
     what = f"List what {context.label} is made of"
     (sbom,) = context.tool("sbom", params, inputs=inputs, outputs=["sbom"], mnemonic="Sbom", description=what)
     return sbom
@@ -233,15 +235,3 @@ def _built(wheel: WheelInfo) -> dict[str, str]:
     sdist = wheel.sdist
     own = {"name": sdist.name, "version": sdist.version, "sdist": sdist.file, "sdist_sha256": sdist.digest.hash}
     return {**found, **own}
-
-
-def _reference(context: Context) -> str:
-    """Name the image: `<repository>/<package>:<tag>`."""
-    assert context.platform is not None
-    tag = context.settings["tag"].replace("{name}", context.label.name).replace("{platform}", context.platform.name)
-    tag = re.sub(r"[^a-z0-9_.-]", "_", tag.replace("{package}", context.label.package).lower())
-    name = "/".join(filter(None, (context.settings["repository"], context.label.package))).lower().replace("+", "_")
-    if not _REFERENCE.fullmatch(f"{name}:{tag}"):
-        hint = "Set `repository` and `tag` of `[image]` in WORKSPACE.toml"
-        raise context.error(f"`{name}:{tag}` of `{context.label}` cannot be the name of an image", hint)
-    return f"{name}:{tag}"

@@ -291,6 +291,7 @@ def _noun(kind: type) -> str:
         "ModelInfo": "a model",
         "AppInfo": "a composed service",
         "ImageInfo": "an image",
+        "IndexInfo": "an index of images",
         "TestInfo": "a test's verdict",
     }.get(kind.__name__, "files")
 

@@ -197,7 +197,11 @@ def _somepath(graph: TargetGraph, sets: list[Found], words: list[str], depth: in
 
 
 def _kind(graph: TargetGraph, sets: list[Found], words: list[str], depth: int | None) -> Found:
-    return frozenset(label for label in sets[0] if re.search(words[0], graph.targets[label].rule))
+    # Bazel says `image rule`, and people write both.
+    def kinds(label: Label) -> tuple[str, str]:
+        return graph.targets[label].rule, f"{graph.targets[label].rule} rule"
+
+    return frozenset(label for label in sets[0] if any(re.search(words[0], each) for each in kinds(label)))
 
 
 def _filter(graph: TargetGraph, sets: list[Found], words: list[str], depth: int | None) -> Found:
@@ -206,10 +210,19 @@ def _filter(graph: TargetGraph, sets: list[Found], words: list[str], depth: int 
 
 def _attr(graph: TargetGraph, sets: list[Found], words: list[str], depth: int | None) -> Found:
     def value(label: Label) -> str | None:
-        found = graph.targets[label].declared.get(words[0])
-        return None if found is None else str(found)
+        target = graph.targets[label]
+        own = {"name": label.name, "tags": sorted(target.tags), "description": target.description}
+        found = {**own, **target.declared}.get(words[0])
+        return None if found is None else _text(found)
 
     return frozenset(label for label in sets[0] if (text := value(label)) is not None and re.search(words[1], text))
+
+
+def _text(value: object) -> str:
+    """Write an attribute as Bazel does: a list as `[a, b]`, so that a pattern can tell a tag from part of another."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _tests(graph: TargetGraph, sets: list[Found], words: list[str], depth: int | None) -> Found:

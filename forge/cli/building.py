@@ -23,7 +23,7 @@ from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, Tes
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
-from forge.core.provider import ImageInfo, TestInfo
+from forge.core.provider import ImageInfo, IndexInfo, TestInfo
 from forge.core.target import TargetGraph
 from forge.core.tool import Content, FileContent
 from forge.execution import snapshot
@@ -146,7 +146,7 @@ def outputs_of(actions: ActionGraph, label: Label, *, tests: bool = True) -> dic
         root = actions.actions[provider.report.action].root
         return {"": root} if root is not None else {}
     found = dict(provider.files)
-    if isinstance(provider, ImageInfo) and provider.digest is not None:
+    if isinstance(provider, (ImageInfo, IndexInfo)) and provider.digest is not None:
         found[""] = provider.digest
     return found
 

@@ -17,11 +17,12 @@ from forge.core.artifact import Artifact
 from forge.core.errors import HostError, UserError
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
-from forge.core.provider import ImageInfo
+from forge.core.provider import ImageInfo, IndexInfo
 from forge.core.tool import Content, FileContent, Json, TreeContent
 from forge.core.tree import Tree
 from forge.oci import document
 from forge.oci.check import Check
+from forge.oci.index import IndexSummary, summarize_index
 from forge.oci.summary import ImageSummary, single, summarize_all
 
 
@@ -37,9 +38,36 @@ class BuiltImage:
     """Its file system; None unless it was asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class BuiltIndex:
+    """An index that is there, with its images."""
+
+    label: Label
+    info: IndexInfo
+    layout: Tree
+    summary: IndexSummary
+
+
+def built_layout(session: Session, text: str, given: Mapping[str, Any]) -> BuiltImage | BuiltIndex:
+    """Build the one image or index that a label names; UserError when it is none, or several."""
+    label, info, actions = _chosen(session, text, given)
+    if isinstance(info, ImageInfo):
+        return _image(session, label, info, actions, given)
+    assert info.layout is not None
+    (content,) = _built(session, actions, [info.layout], given)
+    tree = Tree.decode(session.store.read(_tree(content).tree))
+    return BuiltIndex(label, info, tree, summarize_index(tree, session.store))
+
+
 def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: bool = False) -> BuiltImage:
     """Build the one image that a label names; UserError when it is none, or several."""
     label, info, actions = _chosen(session, text, given)
+    return _image(session, label, _only_image(label, info), actions, given, root=root)
+
+
+def _image(
+    session: Session, label: Label, info: ImageInfo, actions: ActionGraph, given: Mapping[str, Any], root: bool = False
+) -> BuiltImage:
     assert info.layout is not None
     if root and info.root is None:
         raise UserError(f"`{label}` is an index of several architectures, one image is needed")
@@ -60,7 +88,8 @@ def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: 
 
 def built_sbom(session: Session, text: str, given: Mapping[str, Any]) -> bytes:
     """Build the list of what the one image that a label names is made of; UserError when it is none, or several."""
-    label, info, actions = _chosen(session, text, given)
+    label, found, actions = _chosen(session, text, given)
+    info = _only_image(label, found)
     if info.sbom is None:
         raise UserError(f"`{label}` has no list of what it is made of: its rule makes none")
     (content,) = _built(session, actions, [info.sbom], given)
@@ -87,8 +116,15 @@ def variables(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Label, ImageInfo, ActionGraph]:
-    """Find the one image that a label names, and the actions that make it."""
+def _only_image(label: Label, info: ImageInfo | IndexInfo) -> ImageInfo:
+    if isinstance(info, ImageInfo):
+        return info
+    platforms = ", ".join(each.platform.name for each in info.images if each.platform)
+    raise UserError(f"`{label}` is an index of several images, for [{platforms}]", hint="Name one of its images")
+
+
+def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Label, ImageInfo | IndexInfo, ActionGraph]:
+    """Find the one image or index that a label names, and the actions that make it."""
     settings = settings_of(merged(given, session.workspace.build))
     graph = session.load(session.patterns([text]), settings.override)
     actions = session.analyze(graph, settings)
@@ -98,7 +134,7 @@ def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Labe
         names = ", ".join(str(label) for label, _ in images)
         raise UserError(f"`{text}` means {len(images)} targets, one image is needed", hint=f"[{names}]; {see}")
     ((label, info),) = images
-    if not isinstance(info, ImageInfo):
+    if not isinstance(info, (ImageInfo, IndexInfo)):
         target = graph.targets[label]
         raise UserError(f"`{label}` is a `{target.rule}`, not an image", place=target.place, hint=see)
     return label, info, actions

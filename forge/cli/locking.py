@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
 
+from forge.cli.dependency import fits, lock_beside
 from forge.cli.exporting import replace_file
 from forge.cli.lock_diff import differences
 from forge.cli.registries import registries
 from forge.cli.session import Session
 from forge.cli.tools import Fetch
-from forge.core import lock as locks
+from forge.core import lock_text as locks
 from forge.core.digest import Digest
 from forge.core.errors import Fault, MaterialError, UserError
 from forge.core.label import TargetPattern
-from forge.core.lock import Lock, LockRequest
+from forge.core.lock import Lock, LockRequest, MissingMaterial
 from forge.core.model_source import ImageSource, ModelRequest
+from forge.core.target import Target
 from forge.oci.lock_image import lock_image
 from forge.oci.lock_model import lock_image_model
 from forge.oci.pull import Pull
@@ -53,20 +56,27 @@ class Wanted:
     request: LockRequest
     previous: Lock | None
     """What the file holds now."""
+    target: Target
+    """Whose lock it is."""
+    fits: Callable[[], bool]
+    """Whether that goes into the environment that it is for, as that is locked when this is called."""
 
     @property
     def is_fresh(self) -> bool:
         """Say whether the file answers the request, be it without what its sources did not give."""
-        return self.request.is_answered_by(self.previous)
+        return self.request.is_answered_by(self.previous) and self.fits()
 
     @property
-    def missing(self) -> tuple[locks.MissingMaterial, ...]:
+    def missing(self) -> tuple[MissingMaterial, ...]:
         """What the file lacks."""
         return self.previous.missing if self.previous is not None else ()
 
 
 def find_wanted(session: Session, patterns: Sequence[str]) -> tuple[Wanted, ...]:
-    """Find the locks of `patterns`, or of everything and all toolchains, sorted by path."""
+    """Find the locks of `patterns`, or of everything and all toolchains, sorted by path.
+
+    Those of environments come first: what is added to one is locked beside what it has by then.
+    """
     everything = (TargetPattern("recursive", ""), TargetPattern("package", "toolchains"))
     graph = session.loader().load(session.patterns(patterns) if patterns else everything, manual=True)
     found: dict[Path, Wanted] = {}
@@ -74,8 +84,9 @@ def find_wanted(session: Session, patterns: Sequence[str]) -> tuple[Wanted, ...]
         target = graph.targets[label]
         for request in target.lock_requests:
             path = Path(target.folder) / request.file
-            found[path] = Wanted(path, os.path.relpath(path, session.cwd), request, target.locks.get(request.name))
-    return tuple(each for _, each in sorted(found.items()))
+            shown, previous = os.path.relpath(path, session.cwd), target.locks.get(request.name)
+            found[path] = Wanted(path, shown, request, previous, target, partial(fits, session, request, previous))
+    return tuple(sorted(found.values(), key=lambda each: (each.request.within is not None, each.path)))
 
 
 def check(wanted: Iterable[Wanted]) -> None:
@@ -165,7 +176,10 @@ def _update(session: Session, wanted: Wanted, options: Options) -> None:
     of = f"for {request.arch}" if request.model is None else f"of the model `{request.name}`"
     what = request.image or f"{len(request.requested)} requirements"
     click.echo(f"{wanted.shown}: resolving {what} {of} …", err=True)
-    made = resolve(session, request, wanted.previous, upgrade, options.trust)
+    if request.within is not None:
+        made = lock_beside(session, request, wanted.target, wanted.previous, upgrade)
+    else:
+        made = resolve(session, request, wanted.previous, upgrade, options.trust)
     for line in differences(wanted.previous, made):
         click.echo(f"  {line}")
     pins = [each.digest for each in made.materials]

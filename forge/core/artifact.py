@@ -25,4 +25,17 @@ class Derived:
     output: str
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Files of a package that were named together, and where they go."""
+
+    sources: tuple[Source, ...]
+    folder: str = ""
+    """Folder below the package whose place `to` takes."""
+    to: str = ""
+    """Where that, or the one file, goes; empty where each file keeps its path."""
+    is_file: bool = False
+    """Whether one file was named: `to` is then its new path."""
+
+
 Artifact = Source | Derived

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from forge.core.compatibility import CompatibilityRow
 from forge.core.label import Label
 
 Arch = Literal["amd64", "arm64"]
@@ -30,6 +31,10 @@ class Platform:
     device: str = ""
     accelerator: str = "none"
     backend: str = ""
+    driver: str = ""
+    """Version of NVIDIA's driver that its machines have at least; empty where that is not said."""
+    jetpack: str = ""
+    """Of a Jetson: version of NVIDIA's system, which fixes driver and CUDA. What is for it is for no other machine."""
 
     @property
     def is_service(self) -> bool:
@@ -94,10 +99,14 @@ class Toolchain:
     environment: Label
     """Base and the platform's Python packages, merged."""
     backend: Backend | None
+    python: str = "3.11"
+    """Version of the interpreter in `environment`."""
     environ: tuple[tuple[str, str], ...] = ()
     """Variables of every service of the device, sorted."""
     place: str = ""
     """File that declares it."""
+    compatibility: tuple[CompatibilityRow, ...] = ()
+    """What goes together, for all platforms."""
 
 
 _LARGEST = 1.7976931348623157e308

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from forge.core.artifact import Artifact
 from forge.core.base_image import BaseImage
 from forge.core.lock import Lock, Material
-from forge.core.platform import ParameterValue
+from forge.core.platform import ParameterValue, Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,12 @@ class EnvironmentInfo(Provider):
     """Name of the folder in which its interpreter looks for packages."""
     base: BaseInfo | None = None
     """The image that its layers lie over; None where forge's own are all there is."""
+
+    @property
+    def python_packages(self) -> tuple[Material, ...]:
+        """List its Python packages; of those that were built, the archive that they were built from."""
+        locked = [each for lock in self.locks if lock.kind == "python" for each in lock.materials]
+        return (*locked, *(wheel.sdist for wheel in self.built if wheel.sdist is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,10 @@ class AppInfo(Provider):
     """Tree of handler and data."""
     config: Artifact | None = None
     """config.json."""
+    deps: Artifact | None = None
+    """Tree of the handler's own Python packages; None where it needs none beside the platform's."""
+    deps_lock: Lock | None = None
+    """What they were unpacked from."""
     environ: tuple[tuple[str, str], ...] = ()
     params: Mapping[str, ParameterValue] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
@@ -123,6 +133,21 @@ class ImageInfo(Provider):
     """Name and tag that it is exported under."""
     sbom: Artifact | None = None
     """What it is made of, as CycloneDX."""
+    platform: Platform | None = None
+    """Where it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo(Provider):
+    """Images of several architectures under one name."""
+
+    layout: Artifact | None = None
+    """OCI image layout with an index below its own."""
+    digest: Artifact | None = None
+    """JSON that names the index's digest."""
+    images: tuple[ImageInfo, ...] = ()
+    ref: str = ""
+    """Name and tag that it is exported under."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-from forge.core.artifact import Source
+from forge.core.artifact import Placement, Source
 from forge.core.errors import LoadError
 from forge.core.image_name import ImageName
 from forge.core.label import Label
@@ -70,6 +70,28 @@ def _sources(value: Any, info: ValidationInfo) -> Any:
     for item in value:
         found.extend(_scope(info).sources(item) if isinstance(item, str) else [item])
     return tuple(dict.fromkeys(found))
+
+
+def _placements(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+        return tuple(_placement(name, _place(to), _scope(info)) for name, to in value.items())
+    if isinstance(value, (list, tuple)) and all(isinstance(item, (str, Placement)) for item in value):
+        return tuple(_placement(each, "", _scope(info)) if isinstance(each, str) else each for each in value)
+    raise ValueError("must be a list of files, folders and globs, or a table that says where each goes")
+
+
+def _placement(name: str, to: str, scope: Scope) -> Placement:
+    found = _file_source(name, scope)
+    is_file = len(found.sources) == 1 and f"/{found.sources[0].path}".endswith(f"/{name}")
+    return Placement(found.sources, found.folder, to, is_file)
+
+
+def _place(to: str) -> str:
+    if to == ".":
+        return "./"
+    if to.startswith("/") or not {"", ".", ".."}.isdisjoint(to.rstrip("/").split("/")) or "\0" in to:
+        raise ValueError(f"`{to}` must be a path below the handler's folder")
+    return to
 
 
 def _model_source(value: Any, info: ValidationInfo) -> Any:
@@ -140,6 +162,8 @@ SourceFile = Annotated[Source, BeforeValidator(_source)]
 SourceFiles = Annotated[tuple[Source, ...], BeforeValidator(_sources)]
 """Files below the package's folder; `*`, `?` and `**` are expanded, sorted."""
 
+PlacedFiles = Annotated[tuple[Placement, ...], BeforeValidator(_placements)]
+"""Files, folders and globs below the package's folder, as a list, or as a table with the place of each."""
 
 ModelSource = Annotated[Label | HubSource | WebSource | FileSource | ImageSource, BeforeValidator(_model_source)]
 """Where a model's files are: a target, a hub's repository, addresses, an image, or files of the package."""

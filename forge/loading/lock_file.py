@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from forge.core.errors import LoadError
-from forge.core.lock import Lock, LockError, LockRequest, parse
+from forge.core.lock import Lock, LockRequest
+from forge.core.lock_text import LockError, parse
 from forge.loading.reader import Reader
 from forge.loading.table import TomlFile, parse_toml
 

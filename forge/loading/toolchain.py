@@ -7,12 +7,13 @@ environments.toml, and one for each platform, which adds the platform's wheels t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from forge.core.compatibility import CompatibilityRow, Requirement
 from forge.core.errors import Fault, LoadError
 from forge.core.label import Label, is_name
 from forge.core.platform import ARCHITECTURES, Backend, Parameter, Platform, Toolchain
@@ -21,7 +22,9 @@ from forge.loading.table import TomlFile, nearest, parse_toml
 from forge.loading.workspace import validated
 
 PACKAGE = "toolchains"
-_BACKENDS, _ENVIRONMENTS = "backends.toml", "environments.toml"
+_BACKENDS, _ENVIRONMENTS, _COMPATIBILITY = "backends.toml", "environments.toml", "compatibility.toml"
+
+_VERSION = r"^([0-9]+(\.[0-9]+)*)?$"
 
 
 class _Strict(BaseModel):
@@ -43,9 +46,23 @@ class _Backend(_Strict):
     params: dict[str, _Parameter] = Field(default_factory=dict)
 
 
+class _Row(_Strict):
+    when: str
+    needs: tuple[str, ...] = Field(min_length=1)
+    source: str
+
+
+class _Rows(_Strict):
+    row: tuple[_Row, ...] = ()
+
+
 class _Device(_Strict):
     arch: Literal["amd64", "arm64"]
     accelerator: str = "none"
+    driver: str = Field(default="", pattern=_VERSION)
+    """Version of NVIDIA's driver, at least."""
+    jetpack: str = Field(default="", pattern=_VERSION)
+    """Of a Jetson: version of its system."""
     env: dict[str, str] = Field(default_factory=dict)
     """Variables of every service there, below the service's own."""
 
@@ -78,6 +95,7 @@ def load_toolchains(folders: Iterable[tuple[Path, str]], reader: Reader) -> Tool
     found = Toolchains({arch: Platform(arch, arch) for arch in ARCHITECTURES})
     backends: dict[str, tuple[Backend, TomlFile]] = {}
     files = list(_files(folders, reader))
+    rows: list[CompatibilityRow] = []
     for file in files:
         name = Path(file.name).name
         if name == _BACKENDS:
@@ -88,13 +106,16 @@ def load_toolchains(folders: Iterable[tuple[Path, str]], reader: Reader) -> Tool
             for key, table in file.table.items():
                 _claim(found.tables, key, file, "Environment")
                 found.tables[key] = ({"rule": "environment", **table} if isinstance(table, dict) else table, file)
+        elif name == _COMPATIBILITY:
+            rows += _rows(file)
     devices: dict[str, tuple[None, TomlFile]] = {}
     for file in files:
-        if (name := Path(file.name).name) not in (_BACKENDS, _ENVIRONMENTS):
+        if (name := Path(file.name).name) not in (_BACKENDS, _ENVIRONMENTS, _COMPATIBILITY):
             _claim(devices, name, file, "Device")
             devices[name] = (None, file)
             _load_device(file, found, {key: backend for key, (backend, _) in backends.items()})
-    return found
+    known = {name: replace(each, compatibility=tuple(rows)) for name, each in found.toolchains.items()}
+    return replace(found, toolchains=known)
 
 
 def _files(folders: Iterable[tuple[Path, str]], reader: Reader) -> Iterable[TomlFile]:
@@ -126,6 +147,15 @@ def _backend(name: str, model: _Backend, file: TomlFile) -> Backend:
     return Backend(name, model.module, model.formats, parameters)
 
 
+def _rows(file: TomlFile) -> Iterable[CompatibilityRow]:
+    for row in validated(_Rows, file.table, file).row:
+        try:
+            needs = tuple(map(Requirement.parse, row.needs))
+            yield CompatibilityRow(Requirement.parse(row.when), needs, row.source, file.name)
+        except ValueError as error:
+            raise LoadError(str(error), place=file.place("row")) from error
+
+
 def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]) -> None:
     name = Path(file.name).stem
     device = validated(_Device, file.table.get("device", {}), file, "device")
@@ -141,14 +171,15 @@ def _load_device(file: TomlFile, found: Toolchains, backends: dict[str, Backend]
         if model.backend and model.backend not in backends:
             text = f"Unknown backend `{model.backend}` of platform `{key}`"
             raise LoadError(text, place=file.place(key, "backend"), hint=nearest(model.backend, backends))
-        platform = Platform(key, device.arch, name, device.accelerator, model.backend)
+        platform = Platform(key, device.arch, name, device.accelerator, model.backend, device.driver, device.jetpack)
         base = _relative(model.base, file.place(key, "base"))
         built = tuple(_relative(each, file.place(key, "built")) for each in model.built)
         environment = Label(PACKAGE, key)
         found.platforms[key] = platform
         backend = backends.get(model.backend)
         environ = tuple(sorted(device.env.items()))
-        found.toolchains[key] = Toolchain(platform, base, environment, backend, environ, file.name)
+        about = model.python, environ, file.name
+        found.toolchains[key] = Toolchain(platform, base, environment, backend, *about)
         _claim(found.tables, key, file, "Environment")
         found.tables[key] = (_environment_table(key, model, base, built), file)
 

@@ -9,6 +9,7 @@ from forge.core.blob import BlobStore
 from forge.core.errors import UsageError
 from forge.core.tree import Tree
 from forge.oci import document, layout, mediatype, tar
+from forge.oci.index import summarize_index
 from forge.oci.manifest import Descriptor, Index, Machine
 from forge.oci.reference import Reference
 from forge.oci.summary import summarize
@@ -41,6 +42,30 @@ def export_docker(tree: Tree, store: BlobStore, out: BinaryIO, ref: str) -> None
         "Layers": [layout.blob_path(layer.digest) for layer in image.layers],
     }
     own = {layout.INDEX: index.encode(), "manifest.json": document.encode([save])}
+    _write({**tree.entries, **own}, store, out)
+
+
+def export_docker_index(tree: Tree, store: BlobStore, out: BinaryIO, ref: str) -> None:
+    """Write the one index of a layout for `docker load`.
+
+    Docker's containerd store takes the index under `ref` as it is. Its classic store knows no indexes and gets each
+    image under a name of its own, `ref` with the architecture behind it.
+    """
+    name = Reference.parse(ref)
+    if name is None:
+        raise UsageError(f"`{ref}` is no name of an image", hint="Write name:tag in lower case")
+    found = summarize_index(tree, store)
+    annotations = {CONTAINERD_NAME: name.full, mediatype.REF_NAME: name.tag}
+    index = Index((Descriptor(mediatype.INDEX, found.digest, annotations=annotations),))
+    save = [
+        {
+            "Config": layout.blob_path(image.config),
+            "RepoTags": [f"{name.familiar}-{image.architecture}"],
+            "Layers": [layout.blob_path(layer.digest) for layer in image.layers],
+        }
+        for image in found.images
+    ]
+    own = {layout.INDEX: index.encode(), "manifest.json": document.encode(save)}
     _write({**tree.entries, **own}, store, out)
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from forge.core.blob import BlobStore
 from forge.core.errors import MaterialError
-from forge.core.lock import EVERY_ARCH, Lock, LockError, parse
+from forge.core.lock import EVERY_ARCH, Lock
+from forge.core.lock_text import LockError, parse
 from forge.core.model_source import ImageSource, ModelRequest, choose
 from forge.core.tool import FileContent, Tool, ToolRequest, TreeContent
 from forge.core.tree import Tree

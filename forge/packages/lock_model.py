@@ -14,7 +14,8 @@ from urllib.parse import quote
 from forge.core.blob import BlobStore
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
-from forge.core.lock import EVERY_ARCH, Lock, LockError, Material, parse
+from forge.core.lock import EVERY_ARCH, Lock, Material
+from forge.core.lock_text import LockError, parse
 from forge.core.model_source import HubSource, ModelRequest, WebSource, choose, is_commit
 from forge.net.address import is_remote, mask
 from forge.net.connection import Connection, Missing, Unavailable

@@ -57,6 +57,10 @@ def ask(workspace: FakeWorkspace, expression: str) -> list[str]:
         ('filter("a$", //pkg:all)', "a"),
         ("attr(shell, '^t', //pkg:all)", "bc"),
         ("attr(nothing, '', //pkg:all)", ""),
+        ("attr(deps, ':c\\]', //pkg:all)", "a"),
+        ("attr(name, '^b$', //pkg:all)", "b"),
+        ("attr(tags, '^\\[\\]$', :a)", "a"),
+        ("kind('command rule', :a)", "a"),
         ("tests(//pkg:all)", ""),
     ],
 )

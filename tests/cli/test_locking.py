@@ -14,7 +14,8 @@ from forge.cli.locking import Options, Wanted, check, find_wanted, update
 from forge.cli.session import Session
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError, UserError
-from forge.core.lock import Lock, render
+from forge.core.lock import Lock
+from forge.core.lock_text import render
 from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.target_python import PythonTarget
 from forge.packages.upgrade import NOTHING, Upgrade

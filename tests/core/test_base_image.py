@@ -9,7 +9,8 @@ from forge.core.base_image import BaseImage, ImageBlob
 from forge.core.digest import Digest, Hash
 from forge.core.image_material import image_blob, image_document
 from forge.core.image_name import ImageName
-from forge.core.lock import Lock, LockError, LockRequest, Material, MissingMaterial, parse, render
+from forge.core.lock import Lock, LockRequest, Material, MissingMaterial
+from forge.core.lock_text import LockError, parse, render
 
 NAME = ImageName("nvcr.io", "nvidia/l4t-jetpack", "r36.4.0")
 INDEX, MANIFEST, CONFIG, LAYER = map(Digest.of, (b"index", b"manifest", b"config", b"layer"))

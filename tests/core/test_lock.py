@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.core.digest import EMPTY, Digest, Hash, Pin
-from forge.core.lock import Lock, LockError, LockRequest, Material, MissingMaterial, parse, render
+from forge.core.lock import Lock, LockRequest, Material, MissingMaterial
+from forge.core.lock_text import LockError, parse, render
 from forge.core.model_source import HubSource, ModelRequest
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -246,3 +247,14 @@ def test_a_models_lock_lies_beside_the_declaration_and_others_in_a_folder() -> N
 
     assert (model.file, model.requested) == ("weights.lock.toml", ("hf:a/b", "revision main"))
     assert LockRequest("x.amd64.deb", "deb", "amd64", ("x",)).file == "locks/x.amd64.deb.toml"
+
+
+def test_what_own_packages_rest_on_is_in_their_lock() -> None:
+    lock = Lock("python", "amd64", ("greet",), (), beside=("a==1", "b==2"))
+
+    assert parse(tomllib.loads(render(lock))) == lock
+
+
+def test_refuses_what_nothing_can_rest_on() -> None:
+    with pytest.raises(LockError, match="`beside` must be a list of `name==version`"):
+        parse({**TABLE, "beside": ["a"]})

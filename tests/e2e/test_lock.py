@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from forge.core.digest import Digest
-from forge.core.lock import Lock, parse
+from forge.core.lock import Lock
+from forge.core.lock_text import parse
 from tests.e2e.conftest import need
 from tests.e2e.program import Forge, find_bwrap
 from tests.net.test_download import Site, open_site

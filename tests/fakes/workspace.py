@@ -16,7 +16,8 @@ from forge.core.digest import Digest
 from forge.core.errors import ForgeError
 from forge.core.graph import ActionGraph
 from forge.core.label import Label, parse_patterns
-from forge.core.lock import Lock, Material, render
+from forge.core.lock import Lock, Material
+from forge.core.lock_text import render
 from forge.core.platform import Platform
 from forge.core.rule import Rule
 from forge.core.target import Target, TargetGraph
@@ -27,9 +28,8 @@ from forge.loading.toolchain import Toolchains, load_toolchains
 
 BUILTIN_RULES = Path(__file__).parents[2] / "rules"
 TOOLS = (
-    *("buildx", "dockerfile", "extract", "fetch", "flatten", "image", "layer", "model_layers", "pull", "root", "sbom"),
-    *("tree", "unpack"),
-    "write",
+    *("buildx", "dockerfile", "extract", "fetch", "flatten", "image", "index", "layer", "model_layers", "pull", "root"),
+    *("sbom", "tree", "unpack", "write"),
 )
 
 BACKENDS = """

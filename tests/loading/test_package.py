@@ -33,7 +33,8 @@ from tests.fakes.workspace import MODEL, FakeWorkspace
             shell = "true"
             """,
             "targets/pkg/BUILD.toml:1: `x` needs the attribute `rule`\n"
-            "  hint: Known are [client, command, compose, convert, dockerfile, environment, image, model, test, wheel]",
+            "  hint: Known are [client, command, compose, convert, dockerfile, environment, image, index, model, test, "
+            "wheel]",
         ),
         (
             """

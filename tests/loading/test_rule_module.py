@@ -52,7 +52,8 @@ def test_private_modules_and_other_files_are_no_rules(workspace: FakeWorkspace) 
     workspace.write("rules/README.md", "words")
 
     assert sorted(workspace.rules) == [
-        "client", "command", "compose", "convert", "dockerfile", "environment", "image", "model", "test", "wheel",
+        "client", "command", "compose", "convert", "dockerfile", "environment", "image", "index", "model", "test",
+        "wheel",
     ]  # fmt: skip
 
 

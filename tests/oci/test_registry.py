@@ -16,8 +16,8 @@ from forge.core.errors import ForgeError, MaterialError
 from forge.core.image_material import image_document
 from forge.core.image_name import ImageName
 from forge.core.lock import Lock, LockRequest
-from forge.core.lock import parse as parse_lock
-from forge.core.lock import render as render_lock
+from forge.core.lock_text import parse as parse_lock
+from forge.core.lock_text import render as render_lock
 from forge.core.model_source import ImageSource, ModelRequest
 from forge.core.tool import FileContent, Json, ToolRequest, TreeContent
 from forge.core.tree import Tree

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from forge.core.errors import HostError, MaterialError
-from forge.core.lock import parse, render
+from forge.core.lock_text import parse, render
 from forge.packages.lock_debian import DebianRequest, lock_debian
 from forge.packages.release_debian import Trust
 from forge.packages.sources import Sources

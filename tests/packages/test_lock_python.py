@@ -18,7 +18,8 @@ import pytest
 
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
-from forge.core.lock import Lock, MissingMaterial, parse, render
+from forge.core.lock import Lock, MissingMaterial
+from forge.core.lock_text import parse, render
 from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.sources import Sources
 from forge.packages.target_python import PythonTarget, best_wheel

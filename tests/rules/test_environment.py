@@ -9,7 +9,8 @@ from forge.core.base_image import BaseImage, ImageBlob
 from forge.core.digest import Digest, Hash
 from forge.core.image_name import ImageName
 from forge.core.label import Label
-from forge.core.lock import Lock, Material, MissingMaterial, render
+from forge.core.lock import Lock, Material, MissingMaterial
+from forge.core.lock_text import render
 from forge.core.provider import EnvironmentInfo
 from tests.fakes.workspace import FakeWorkspace
 

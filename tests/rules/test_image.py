@@ -8,7 +8,8 @@ import pytest
 from forge.core.artifact import Derived
 from forge.core.digest import Digest
 from forge.core.label import Label
-from forge.core.lock import Lock, Material, render
+from forge.core.lock import Lock, Material
+from forge.core.lock_text import render
 from forge.core.provider import ImageInfo, TestInfo
 from tests.fakes.workspace import SERVER, FakeWorkspace
 

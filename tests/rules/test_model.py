@@ -8,7 +8,8 @@ from forge.core.action import Action
 from forge.core.artifact import Derived, Source
 from forge.core.digest import EMPTY, Hash
 from forge.core.label import Label
-from forge.core.lock import Lock, Material, render
+from forge.core.lock import Lock, Material
+from forge.core.lock_text import render
 from forge.core.provider import ModelInfo
 from tests.fakes.workspace import MODEL, FakeWorkspace
 

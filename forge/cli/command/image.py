@@ -10,12 +10,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from forge.cli.imaging import BuiltImage, built_image, built_sbom
+from forge.cli.imaging import BuiltImage, BuiltIndex, built_layout, built_sbom
 from forge.cli.options import CONTEXT, build_options, working_folder
 from forge.cli.session import Session
 from forge.core.errors import UsageError
 from forge.execution.home import host_errors
-from forge.oci.export import export_docker, export_oci
+from forge.oci.export import export_docker, export_docker_index, export_oci
+from forge.oci.summary import ImageSummary
 
 
 @click.group(
@@ -49,7 +50,7 @@ def export(label: str, form: str, to: str, ref: str | None, **flags: Any) -> int
     if to == "-" and sys.stdout.isatty():
         raise UsageError("An archive does not belong on a terminal", hint="Give `--to=PATH`, or a pipe")
     session = Session(working_folder(), os.environ)
-    image = built_image(session, label, flags)
+    image = built_layout(session, label, flags)
     if to == "-":
         _write(session, image, form, ref, sys.stdout.buffer)
         sys.stdout.flush()
@@ -67,7 +68,8 @@ def export(label: str, form: str, to: str, ref: str | None, **flags: Any) -> int
         except BaseException:
             os.unlink(name)
             raise
-    click.echo(f"{target}: {image.label}, {image.summary.manifest.oci}", err=True)
+    digest = image.summary.digest if isinstance(image, BuiltIndex) else image.summary.manifest
+    click.echo(f"{target}: {image.label}, {digest.oci}", err=True)
     return 0
 
 
@@ -75,17 +77,22 @@ def export(label: str, form: str, to: str, ref: str | None, **flags: Any) -> int
 @click.argument("label")
 @build_options
 def inspect(label: str, **flags: Any) -> int:
-    """Print an image's manifest and configuration as JSON."""
+    """Print an image's manifest and configuration as JSON; of an index the index, with those of its images."""
     import json
 
     session = Session(working_folder(), os.environ)
-    image = built_image(session, label, flags)
-    table = {
-        "digest": image.summary.manifest.oci,
-        "ref": image.info.ref,
-        "manifest": json.loads(session.store.read(image.summary.manifest)),
-        "config": json.loads(session.store.read(image.summary.config)),
-    }
+    found = built_layout(session, label, flags)
+
+    def documents(image: ImageSummary) -> dict[str, Any]:
+        manifest, config = (json.loads(session.store.read(each)) for each in (image.manifest, image.config))
+        return {"manifest": manifest, "config": config}
+
+    table: dict[str, Any] = {"ref": found.info.ref}
+    if isinstance(found, BuiltIndex):
+        table |= {"digest": found.summary.digest.oci, "index": json.loads(session.store.read(found.summary.digest))}
+        table["images"] = [{"digest": each.manifest.oci, **documents(each)} for each in found.summary.images]
+    else:
+        table |= {"digest": found.summary.manifest.oci, **documents(found.summary)}
     click.echo(json.dumps(table, indent=2))
     return 0
 
@@ -101,8 +108,9 @@ def sbom(label: str, **flags: Any) -> int:
     return 0
 
 
-def _write(session: Session, image: BuiltImage, form: str, ref: str | None, out: BinaryIO) -> None:
+def _write(session: Session, image: BuiltImage | BuiltIndex, form: str, ref: str | None, out: BinaryIO) -> None:
     if form == "docker":
-        export_docker(image.layout, session.store, out, ref or image.info.ref)
+        write = export_docker_index if isinstance(image, BuiltIndex) else export_docker
+        write(image.layout, session.store, out, ref or image.info.ref)
     else:
         export_oci(image.layout, session.store, out)

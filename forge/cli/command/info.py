@@ -11,7 +11,7 @@ import click
 
 from forge import __version__
 from forge.cli.fidelity import Row, detail_rows, model_report, summary_rows
-from forge.cli.imaging import built_image
+from forge.cli.imaging import BuiltIndex, built_layout
 from forge.cli.options import CONTEXT, build_options, working_folder
 from forge.cli.session import Session
 from forge.core.errors import ForgeError
@@ -44,8 +44,16 @@ def command(topic: str | None, **flags: Any) -> int:
         click.echo()
         _table(detail_rows(report))
     else:
-        image = built_image(session, topic, flags)
-        summary = image.summary
+        found = built_layout(session, topic, flags)
+        if isinstance(found, BuiltIndex):
+            _table(
+                [
+                    ("index", found.summary.digest.oci),
+                    *((each.architecture, each.manifest.oci) for each in found.summary.images),
+                ]
+            )
+            return 0
+        summary = found.summary
         _table(
             [("manifest", summary.manifest.oci), ("config", summary.config.oci), ("architecture", summary.architecture)]
         )
@@ -74,9 +82,13 @@ def _setup(session: Session) -> list[tuple[str, str]]:
 def _platforms(session: Session) -> None:
     for name, toolchain in sorted(session.toolchains.toolchains.items()):
         platform = toolchain.platform
-        click.echo(f"{name}: {platform.device}, {platform.arch}, accelerator {platform.accelerator}")
+        about = [f"accelerator {platform.accelerator}"]
+        about += [f"driver {platform.driver} or newer"] if platform.driver else []
+        about += [f"JetPack {platform.jetpack}"] if platform.jetpack else []
+        click.echo(f"{name}: {platform.device}, {platform.arch}, {', '.join(about)}")
         for parameter in toolchain.backend.parameters if toolchain.backend else ():
             click.echo(f"    {parameter.name} = {parameter.default!r}  {parameter.doc}")
+    click.echo("What goes together is in compatibility.toml; a version that has no row there is let pass.")
 
 
 def _table(rows: Sequence[Row]) -> None:

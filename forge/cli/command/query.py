@@ -94,7 +94,8 @@ def _table(target: Target) -> dict[str, Any]:
 def _toml(target: Target) -> str:
     platform = f", {target.platform.name}" if target.platform else ""
     lines = [f"# {target.place}{platform}", f'["{target.label.name}"]']
-    return "\n".join([*lines, *(f"{key} = {_value(value)}" for key, value in target.declared.items())]) + "\n"
+    told = {**target.declared, **({"tags": sorted(target.tags)} if target.tags else {})}
+    return "\n".join([*lines, *(f"{key} = {_value(value)}" for key, value in told.items())]) + "\n"
 
 
 def _value(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from forge.core.lock import render
+from forge.core.lock_text import render
 from forge.packages.lock_python import PythonRequest, lock_python
 from forge.packages.sources import Sources
 from forge.packages.target_python import PythonTarget
