@@ -32,6 +32,8 @@ class Attrs(Attributes):
     """Environment with the compilers and the build backend."""
     tag: str = Field(pattern=r"^[a-z0-9_.]+-[a-z0-9_]+-[a-z0-9_]+$")
     """Tags of the wheel that comes out: `py3-none-linux_x86_64`."""
+    build: str = Field(default="", pattern=r"^([0-9][a-z0-9_.]*)?$")
+    """Build tag of the wheel, a digit first: tells it from another build of the same archive, `1cuda`."""
     settings: dict[str, str] = Field(default_factory=dict)
     """Config settings of the build backend."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -51,7 +53,8 @@ def lock_requests(name: str, platform: Platform | None, attrs: Any) -> tuple[Loc
 def analyze(context: Context, attrs: Attrs) -> WheelInfo:
     """Ask for the archive and for the one action that builds it."""
     (material,) = context.lock(context.target.lock_requests[0]).materials
-    file = f"{material.name.replace('-', '_')}-{material.version}-{attrs.tag}.whl"
+    version = "-".join(filter(None, (material.version, attrs.build)))
+    file = f"{material.name.replace('-', '_')}-{version}-{attrs.tag}.whl"
     argv = ["/usr/bin/python3", "build_wheel.py", "--sdist", material.file, "--out", f"out/{file}"]
     argv += ["--settings", json.dumps(attrs.settings, sort_keys=True), "--tag", attrs.tag.rpartition("-")[2]]
     for glob in attrs.exclude:

@@ -59,15 +59,18 @@ class Loader:
                 continue
             loaded.add(name)
             try:
-                found = expansion.targets(name)
+                expanded = expansion.targets(name)
             except LoadError as error:
                 faults.extend(error.faults)
                 continue
-            targets.update(found)
-            pending.extend(dict.fromkeys(dep.package for each in found.values() for dep in each.dependencies()))
+            targets.update(expanded)
+            pending.extend(dict.fromkeys(dep.package for each in expanded.values() for dep in each.dependencies()))
         if faults:
             raise LoadError(*dict.fromkeys(faults))
-        requested, outright = requested_labels(wanted, targets.values(), expansion.instances_named, manual=manual)
+        found, outright = requested_labels(wanted, targets.values(), expansion.instances_named, manual=manual)
+        # A wildcard does not ask for what another target stands in for.
+        replaced = {label for label in found if (targets[label].generator or label) in self.overrides}
+        requested = tuple(label for label in found if label in outright or label not in replaced)
         return self._graph(targets, expansion, requested, outright)
 
     def package(self, name: str) -> Package | None:

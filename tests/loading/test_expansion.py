@@ -402,6 +402,23 @@ def test_override_puts_one_target_in_place_of_another(package: FakeWorkspace) ->
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("patterns", "asked"),
+    [
+        (["//pkg/..."], False),
+        (["//pkg:all"], False),
+        (["//pkg:checkpoint"], True),
+        (["//...", "//pkg:checkpoint"], True),
+    ],
+)
+def test_a_wildcard_does_not_ask_for_what_is_replaced(package: FakeWorkspace, patterns: list[str], asked: bool) -> None:
+    package.build(MODEL)
+    package.build(MODEL.replace("make", "make other"), "other")
+    package.overrides = {Label("pkg", "checkpoint"): Label("other", "checkpoint")}
+
+    assert asked == (Label("pkg", "checkpoint") in package.load(*patterns).requested)
+
+
 def test_override_gives_its_platforms_too(package: FakeWorkspace) -> None:
     package.build(IMAGES)
     package.build(SERVER.replace("cpu_llm_trf", "gpu_llm_trf"), "other")
