@@ -216,6 +216,12 @@ def test_an_override_without_platforms_is_for_none(package: FakeWorkspace) -> No
     assert "`override.cpu` of `//pkg:x` matches no selected platform" in package.error("//pkg:x")
 
 
+def test_an_override_is_a_table(package: FakeWorkspace) -> None:
+    package.build(SERVER.lstrip() + "override = 3\n")
+
+    assert "`override` of `//pkg:server` must hold tables" in package.error("//pkg:server")
+
+
 @pytest.mark.parametrize("override", ["cpu.port = 'x'", "cpu.params = 3", "cpu.batch_size = []"])
 def test_a_bad_value_is_found_where_the_override_gives_it(package: FakeWorkspace, override: str) -> None:
     package.build(OVERRIDES.replace("{}", override))

@@ -174,10 +174,10 @@ class Client:
         assert self.service is not None
         self.service.stop()
 
-    def join(self) -> None:
+    def join(self, seconds: float = 60) -> None:
         """Wait for the server's own end."""
         assert self.thread is not None
-        self.thread.join(20)
+        self.thread.join(seconds)
 
     def wait_lost(self) -> None:
         wait_for(lambda: self.get("/readyz").status == 503 or self.metric("forge_backend_restarts_total") > 0)

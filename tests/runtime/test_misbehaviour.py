@@ -138,7 +138,7 @@ def test_a_model_that_is_never_warm_again_is_given_up_in_the_end(monkeypatch: py
             if lost.is_set():
                 self.backend.generate([Prompt("!hang", Sampling(64))], Readers())
 
-    with serving(IsolatedText(MODULE), make_config(server={"load_timeout_s": 0.5}), handler=Handler) as client:
+    with serving(IsolatedText(MODULE), make_config(server={"load_timeout_s": 1.5}), handler=Handler) as client:
         lost.set()
         client.infer("!abort")
         client.join()
