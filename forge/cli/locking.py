@@ -73,7 +73,7 @@ class Wanted:
 
 
 def find_wanted(session: Session, patterns: Sequence[str]) -> tuple[Wanted, ...]:
-    """Find the locks of `patterns`, or of everything and all toolchains, sorted by path.
+    """Find the locks of `patterns`, or of everything that the workspace declares, sorted by path.
 
     Those of environments come first: what is added to one is locked beside what it has by then.
     """
@@ -84,6 +84,8 @@ def find_wanted(session: Session, patterns: Sequence[str]) -> tuple[Wanted, ...]
         target = graph.targets[label]
         for request in target.lock_requests:
             path = Path(target.folder) / request.file
+            if not patterns and not path.is_relative_to(session.root):
+                continue  # forge's own: nobody locks them anew but who names them
             shown, previous = os.path.relpath(path, session.cwd), target.locks.get(request.name)
             found[path] = Wanted(path, shown, request, previous, target, partial(fits, session, request, previous))
     return tuple(sorted(found.values(), key=lambda each: (each.request.within is not None, each.path)))

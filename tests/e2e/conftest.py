@@ -130,7 +130,7 @@ def copy_workspace(folder: Path, *, whole: bool = False) -> None:
         declarations = folder / "targets/tiny_gpt2/BUILD.toml"
         edit(declarations, '[":weights", ":gguf"]', '[":weights"]')
         edit(declarations, '["cpu_llm_*", "arm_llm_*", "!*_vllm"]', '["cpu_llm_trf"]')
-        kept = re.sub(r"(?ms)^\[(gguf|onnx)\w*\]$.*?(?=^\[)", "", declarations.read_text(encoding="utf-8"))
+        kept = re.sub(r"(?ms)^\[((gguf|onnx)\w*|llama)\]$.*?(?=^\[)", "", declarations.read_text(encoding="utf-8"))
         declarations.write_text(kept, encoding="utf-8")
 
 

@@ -170,7 +170,7 @@ def test_the_arm_image_generates_them_too(forge: Forge, by_llama: dict[str, list
     assert by_llama == found
 
 
-def test_another_precision_is_one_conversion_for_four_platforms(forge: Forge, tmp_path: Path) -> None:
+def test_another_precision_is_one_conversion_and_one_layer_of_each_image(forge: Forge, tmp_path: Path) -> None:
     """GPT-2's llama images on two architectures, with the small model in its place."""
     edited = forge.elsewhere(tmp_path / "converted")
     images = ["//gpt2:cpu_llm_llama", "//gpt2:arm_llm_llama"]
@@ -180,12 +180,8 @@ def test_another_precision_is_one_conversion_for_four_platforms(forge: Forge, tm
     edit(edited.cwd / "targets/gpt2/BUILD.toml", 'precision = "f16"', 'precision = "q8_0"')
     ran = edited("build", *images, *options).ran
     after = [Layout(edited.cwd / "forge-out/gpt2" / label.partition(":")[2]).manifest["layers"] for label in images]
-    query = edited("query", "rdeps(//gpt2:all, //gpt2:gguf)").stdout
     edited("clean")
 
-    assert {label for label in query.split() if "server@" in label} == {
-        f"//gpt2:server@{device}_llm_llama" for device in ("cpu", "arm", "gpu", "agx_orin")
-    }
     # None where the store has seen this precision before.
     assert len([each for each in ran if each.startswith("Convert")]) <= 1
     for old, new in zip(before, after, strict=True):
