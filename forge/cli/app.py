@@ -27,6 +27,8 @@ COMMANDS = {
     "fetch": "Download everything that targets need",
     "vendor": "Copy everything that targets need into a folder, for a machine without a network",
     "spec": "Write down all that a target is made of, to compare machines",
+    "push": "Push images to a registry",
+    "load": "Load an image into the local Docker engine",
     "image": "Export and inspect images",
     "info": "Show how forge is set up, or a target's outputs",
     "doctor": "Check what a build needs on this machine",

@@ -54,8 +54,8 @@ def built_layout(session: Session, text: str, given: Mapping[str, Any]) -> Built
     if isinstance(info, ImageInfo):
         return _image(session, label, info, actions, given)
     assert info.layout is not None
-    (content,) = _built(session, actions, [info.layout], given)
-    tree = Tree.decode(session.store.read(_tree(content).tree))
+    (content,) = built_artifacts(session, actions, [info.layout], given)
+    tree = Tree.decode(session.store.read(tree_content(content).tree))
     return BuiltIndex(label, info, tree, summarize_index(tree, session.store))
 
 
@@ -72,8 +72,8 @@ def _image(
     if root and info.root is None:
         raise UserError(f"`{label}` is an index of several architectures, one image is needed")
     wanted = [info.layout, *([info.root] if root and info.root is not None else [])]
-    contents = _built(session, actions, wanted, given)
-    tree = Tree.decode(session.store.read(_tree(contents[0]).tree))
+    contents = built_artifacts(session, actions, wanted, given)
+    tree = Tree.decode(session.store.read(tree_content(contents[0]).tree))
     images = summarize_all(tree, session.store)
     if len(images) > 1:
         link = f"forge-out/{label.package}/{label.name}".replace("//", "/")
@@ -83,7 +83,7 @@ def _image(
     summary = single(images)
     if not info.entrypoint:  # a Dockerfile's image says itself how it runs, once it is there
         info = _described(info, document.decode(session.store.read(summary.config)))
-    return BuiltImage(label, info, tree, summary, _tree(contents[1]) if root else None)
+    return BuiltImage(label, info, tree, summary, tree_content(contents[1]) if root else None)
 
 
 def built_sbom(session: Session, text: str, given: Mapping[str, Any]) -> bytes:
@@ -92,7 +92,7 @@ def built_sbom(session: Session, text: str, given: Mapping[str, Any]) -> bytes:
     info = _only_image(label, found)
     if info.sbom is None:
         raise UserError(f"`{label}` has no list of what it is made of: its rule makes none")
-    (content,) = _built(session, actions, [info.sbom], given)
+    (content,) = built_artifacts(session, actions, [info.sbom], given)
     assert isinstance(content, FileContent)
     return session.store.read(content.digest)
 
@@ -140,7 +140,7 @@ def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Labe
     return label, info, actions
 
 
-def _built(
+def built_artifacts(
     session: Session, actions: ActionGraph, wanted: Sequence[Artifact], given: Mapping[str, Any]
 ) -> list[Content | None]:
     """Build artifacts, in their order."""
@@ -168,6 +168,6 @@ def _described(info: ImageInfo, config: Json) -> ImageInfo:
     return replace(info, entrypoint=tuple(words), environ=tuple(environ), workdir=workdir)
 
 
-def _tree(content: Content | None) -> TreeContent:
+def tree_content(content: Content | None) -> TreeContent:
     assert isinstance(content, TreeContent)
     return content

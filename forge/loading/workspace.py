@@ -50,6 +50,19 @@ def _tag(value: str) -> str:
     return value
 
 
+def _push_tag(value: str) -> str:
+    if value:
+        _tag(value.replace("{label}", "{name}"))
+    return value
+
+
+def _repository(value: str) -> str:
+    left = re.sub(r"\{(label|package|name|platform)\}", "", value)
+    if not re.fullmatch(r"[A-Za-z0-9_./:-]*", left):
+        raise ValueError("must be a registry and a repository, with `{label}`, `{package}`, `{name}`, `{platform}`")
+    return value
+
+
 def _time(value: str) -> str:
     try:
         stamp = datetime.fromisoformat(value)
@@ -108,6 +121,15 @@ class BuildxTable(_Strict):
     """Caches to write."""
 
 
+class PushTable(_Strict):
+    """`[push]`."""
+
+    repository: Annotated[str, AfterValidator(_repository)] = ""
+    """Registry and repository, with placeholders; empty for the image's own name."""
+    tag: Annotated[str, AfterValidator(_push_tag)] = ""
+    """Tag template; empty for the image's own tag."""
+
+
 class Workspace(_Strict):
     """A parsed WORKSPACE.toml."""
 
@@ -115,6 +137,7 @@ class Workspace(_Strict):
     build: dict[str, Any] = Field(default_factory=dict)
     image: ImageTable = ImageTable()
     buildx: BuildxTable = BuildxTable()
+    push: PushTable = PushTable()
     sources: dict[str, str | list[str]] = Field(default_factory=dict)
     remote: dict[str, Any] = Field(default_factory=dict)
 

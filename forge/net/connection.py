@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 _MAX_REDIRECTS = 10
 _AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
 _GONE = frozenset((404, 410))
+_ANSWERED = frozenset((200, 206))
+_PORTS = {"http": 80, "https": 443}
+_MAX_REASON = 1 << 16
+
+Body = bytes | Callable[[], Iterator[bytes]]
+"""What is sent: bytes, or content that can be streamed any number of times."""
 
 
 class Unavailable(Exception):
@@ -82,7 +89,7 @@ def host_of(address: str) -> str:
     """Name the server behind an address: scheme, host and port."""
     try:
         parts = urlsplit(address)
-        return f"{parts.scheme}://{parts.hostname}:{parts.port}"
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or _PORTS.get(parts.scheme)}"
     except ValueError as error:
         raise Unavailable(f"Not an address: {error}") from error
 
@@ -92,7 +99,7 @@ class _Request:
     method: str
     address: str
     headers: Mapping[str, str]
-    body: bytes | None
+    body: Body | None
 
 
 class Connection:
@@ -117,7 +124,8 @@ class Connection:
         headers: Mapping[str, str],
         *,
         login: Login = ANONYMOUS,
-        body: bytes | None = None,
+        body: Body | None = None,
+        accepted: Container[int] = _ANSWERED,
     ) -> Iterator[httpx2.Response]:
         """Send a request and yield the answer, its body unread; Broken, Missing or Unavailable when it is none.
 
@@ -127,7 +135,7 @@ class Connection:
 
         try:
             with self._follow(_Request(method, address, headers, body), login) as response:
-                _check_status(response)
+                _check_status(response, accepted)
                 yield response
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             raise Broken(f"Cannot connect: {error or 'no answer'}", host=host_of(address)) from error
@@ -169,7 +177,8 @@ class Connection:
                 response.close()
             if address.startswith("https:") and not target.startswith("https:"):
                 raise Unavailable(f"Redirects from https to `{mask(target)}`")
-            if asked.body is not None and host_of(target) != home:
+            # What is given whole may be a login; what is streamed is content, and goes where the server wants it.
+            if isinstance(asked.body, bytes) and host_of(target) != home:
                 raise Unavailable(f"Redirects what was sent to it to `{mask(target)}`")
             address = target
         raise Unavailable(f"Redirects more than {_MAX_REDIRECTS} times")
@@ -178,7 +187,8 @@ class Connection:
         import httpx2
 
         headers = {**asked.headers, **({"Authorization": secret} if secret else {})}
-        request = self._http().build_request(asked.method, address, headers=headers, content=asked.body)
+        content = asked.body() if callable(asked.body) else asked.body
+        request = self._http().build_request(asked.method, address, headers=headers, content=content)
         own = _login(asked.address)
         auth = None if secret else httpx2.BasicAuth(*own) if own and is_home else self._netrc()
         return self._http().send(request, stream=True, auth=auth)
@@ -188,7 +198,8 @@ class Connection:
 
         with self._lock:
             if self._client is None:
-                timeout = httpx2.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None)
+                soon, patient = min(10.0, self._timeout), min(30.0, self._timeout)
+                timeout = httpx2.Timeout(self._timeout, connect=soon, write=patient, pool=None)
                 self._client = httpx2.Client(timeout=timeout)
             return self._client
 
@@ -212,11 +223,13 @@ def _login(address: str) -> tuple[str, str] | None:
     return (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
 
 
-def _check_status(response: httpx2.Response) -> None:
+def _check_status(response: httpx2.Response, accepted: Container[int]) -> None:
     status = response.status_code
-    if status in (200, 206):
+    if status in accepted:
         return
     text = f"HTTP {status} {response.reason_phrase}".rstrip()
+    if response.request.method not in ("GET", "HEAD") and (reason := _reason(response)):
+        text += f" ({reason})"
     if status in _GONE:
         raise Missing(text)
     if status in (401, 403):
@@ -224,6 +237,21 @@ def _check_status(response: httpx2.Response) -> None:
     if status in _AGAIN:
         raise Broken(text, wait=_retry_after(response))
     raise Unavailable(text)
+
+
+def _reason(response: httpx2.Response) -> str:
+    """Read why a registry refuses what is sent to it, in the one form that the distribution API has for that."""
+    data = b""
+    for chunk in response.iter_bytes():
+        data += chunk
+        if len(data) > _MAX_REASON:
+            return ""
+    try:
+        first = json.loads(data)["errors"][0]
+        text = ": ".join(str(first[key]) for key in ("code", "message") if first.get(key))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return ""
+    return text if text.isprintable() else ""
 
 
 def _retry_after(response: httpx2.Response) -> float:

@@ -18,19 +18,15 @@ from forge.core.blob import BlobStore, BlobWriter
 from forge.core.digest import Digest
 from forge.core.errors import MaterialError
 from forge.net.address import is_remote, local_path
-from forge.net.connection import ANONYMOUS, Broken, Connection, Login, Missing, Unavailable, host_of
+from forge.net.connection import ANONYMOUS, Broken, Connection, Login, Missing, Unavailable
 from forge.net.partial import Partial, open_partial
+from forge.net.patience import Patience
 
 if TYPE_CHECKING:
     import httpx2
 
 _CHUNK = 1 << 18
 _MAX_PAGE = 256 << 20
-_RENEWAL = 1 << 20
-"""So many new bytes renew the patience: a long download over a bad line breaks more often than a short one."""
-_UNREACHED = 3
-"""Attempts at a host that none has reached."""
-_LONGEST_WAIT = 30.0
 _IDENTITY = {"Accept-Encoding": "identity"}
 
 
@@ -150,10 +146,10 @@ class Downloader:
                 raise Unavailable("Does not say how long it is")
             return int(length)
 
-    def _patience(self, address: str) -> _Patience:
-        return _Patience(self._attempts, self._sleep, self._dead, address)
+    def _patience(self, address: str) -> Patience:
+        return Patience(self._attempts, self._sleep, self._dead, address)
 
-    def _pull(self, address: str, sink: _Sink, patience: _Patience, login: Login) -> None:
+    def _pull(self, address: str, sink: _Sink, patience: Patience, login: Login) -> None:
         sink.replay()
         while sink.missing:
             begin = sink.done
@@ -199,34 +195,6 @@ class _Sink:
         self._writer.write(chunk)
         self._partial.append(chunk)
         self._progress(self.done)
-
-
-class _Patience:
-    """How often an address may fail before it is given up, and how long to wait between."""
-
-    def __init__(self, attempts: int, sleep: Callable[[float], None], dead: dict[str, str], address: str) -> None:
-        self._attempts, self._sleep, self._dead = attempts, sleep, dead
-        self._failures = self._best = 0
-        # A host that no attempt reached will not be there for the next of a hundred wheels either.
-        if reason := dead.get(host_of(address)):
-            raise Unavailable(reason)
-
-    def reached(self, done: int) -> None:
-        """Take note of progress; only bytes beyond the best so far count, so that it ends."""
-        if done >= self._best + _RENEWAL:
-            self._best, self._failures = done, 0
-
-    def failed(self, error: Broken) -> None:
-        """Wait for the next attempt; Unavailable when there is none."""
-        self._failures += 1
-        # A host that nobody reaches is rather away than busy.
-        attempts = min(self._attempts, _UNREACHED) if error.host else self._attempts
-        if self._failures >= attempts:
-            if error.host:
-                self._dead[error.host] = str(error)
-            times = f" ({attempts} attempts)" if attempts > 1 else ""
-            raise Unavailable(f"{error}{times}") from error
-        self._sleep(min(_LONGEST_WAIT, max(error.wait, 0.5 * 2 ** (self._failures - 1))))
 
 
 def _copy(path: Path, expected: Digest, store: BlobStore, progress: Callable[[int], None]) -> Digest:

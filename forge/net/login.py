@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import unquote, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urljoin, urlsplit
 
 from forge.net.address import is_loopback, mask
 from forge.net.connection import Connection, Denied, Known, Unavailable
@@ -22,7 +22,10 @@ CLIENT: Final = "forge"
 _MAX_TOKEN: Final = 1 << 20
 _CHALLENGE = re.compile(r"\s*(?P<scheme>[A-Za-z0-9!#$%&'*+.^_`|~-]+)\s+(?P<rest>.*)", re.DOTALL)
 _PARAMETER = re.compile(r'\s*,?\s*(?P<key>[A-Za-z_]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,"]+))')
-_REPOSITORY = re.compile(r"/v2/(?P<path>.+?)/(?:manifests|blobs|tags|referrers)/")
+_REPOSITORY = re.compile(r"/v2/(?P<path>.+?)/(?P<part>manifests|blobs/uploads|blobs|tags|referrers)/")
+
+_Key = tuple[str, str, str, str]
+"""What a token is good for: host, repository, whether its blobs may be written, the repository that they come from."""
 
 
 @dataclass(slots=True)
@@ -31,12 +34,16 @@ class RegistryLogin:
 
     config: DockerConfig
     connection: Connection
-    _held: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    _held: dict[_Key, str] = field(default_factory=dict, repr=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def header(self, address: str) -> str:
         """Give what was accepted for the same repository before."""
-        return self._held.get(_key(address), "")
+        key = _key(address)
+        held = self._held.get(key, "")
+        if not held and key[2]:  # an upload goes on with what it was begun with
+            held = next((value for each, value in list(self._held.items()) if each[:3] == key[:3] and value), "")
+        return held
 
     def answer(self, address: str, challenges: Sequence[str], refused: str) -> str:
         """Log in; nothing where the challenge is of no known kind or there is no login."""
@@ -73,7 +80,9 @@ class RegistryLogin:
             method, body = "POST", urlencode({**grant, **asked}).encode()
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         elif asked:
-            realm += ("&" if urlsplit(realm).query else "?") + urlencode(asked)
+            # A mount asks for two scopes with a space between, which a query has one by one.
+            pairs = [(key, each) for key, value in asked.items() for each in _words(key, value)]
+            realm += ("&" if urlsplit(realm).query else "?") + urlencode(pairs)
         try:
             with self.connection.open(method, realm, headers, login=login, body=body) as response:
                 data = b""
@@ -99,6 +108,10 @@ def parse_challenge(text: str) -> tuple[str, dict[str, str]]:
     return match["scheme"].lower(), found
 
 
+def _words(key: str, value: str) -> list[str]:
+    return value.split() if key == "scope" else [value]
+
+
 def _read_token(data: bytes) -> str:
     try:
         found = json.loads(data)
@@ -119,8 +132,12 @@ def _may_ask(address: str, realm: str) -> bool:
     return there.scheme == here.scheme == "http" and is_near
 
 
-def _key(address: str) -> tuple[str, str]:
-    """Name what a token is good for: a repository at a host."""
+def _key(address: str) -> _Key:
     parts = urlsplit(address)
     match = _REPOSITORY.match(parts.path)
-    return f"{parts.scheme}://{parts.netloc}", match["path"] if match else ""
+    host = f"{parts.scheme}://{parts.netloc}"
+    if match is None:
+        return host, "", "", ""
+    writes = match["part"] == "blobs/uploads"
+    origin = parse_qs(parts.query).get("from", [""])[0] if writes else ""
+    return host, match["path"], "write" if writes else "", origin

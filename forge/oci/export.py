@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import BinaryIO, Final
 
 from forge.core.blob import BlobStore
+from forge.core.digest import Digest
 from forge.core.errors import UsageError
 from forge.core.tree import Tree
 from forge.oci import document, layout, mediatype, tar
@@ -23,8 +24,12 @@ def export_oci(tree: Tree, store: BlobStore, out: BinaryIO) -> None:
     _write(tree.entries, store, out)
 
 
-def export_docker(tree: Tree, store: BlobStore, out: BinaryIO, ref: str) -> None:
+def export_docker(
+    tree: Tree, store: BlobStore, out: BinaryIO, ref: str, *, without: Collection[Digest] = frozenset()
+) -> None:
     """Write the one image of a layout as `docker save` does, to be loaded under the name `ref`.
+
+    An engine that has the blobs `without` loads it without these, if its store is containerd's.
 
     Docker's classic image store reads manifest.json, its containerd store reads index.json and keeps the manifest as
     it is, so that the image has the same digest there.
@@ -42,7 +47,9 @@ def export_docker(tree: Tree, store: BlobStore, out: BinaryIO, ref: str) -> None
         "Layers": [layout.blob_path(layer.digest) for layer in image.layers],
     }
     own = {layout.INDEX: index.encode(), "manifest.json": document.encode([save])}
-    _write({**tree.entries, **own}, store, out)
+    left_out = {layout.blob_path(digest) for digest in without}
+    kept = {path: entry for path, entry in tree.entries.items() if path not in left_out}
+    _write({**kept, **own}, store, out)
 
 
 def export_docker_index(tree: Tree, store: BlobStore, out: BinaryIO, ref: str) -> None:

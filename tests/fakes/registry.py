@@ -1,4 +1,7 @@
-"""A registry on this machine: the distribution API, its token dance, blobs on a host of their own, and its faults."""
+"""A registry on this machine: the distribution API, its token dance, blobs on a host of their own, and its faults.
+
+`tests.fakes.push` has the half that takes what is pushed.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,25 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 OCI = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."
+
+
+class Store(Protocol):
+    """Answers what has to do with writing."""
+
+    def answer(self, registry: Registry, handler: BaseHTTPRequestHandler) -> bool:
+        """Answer a request; False to leave it to whoever reads."""
 
 
 @dataclass
@@ -40,6 +51,10 @@ class Registry:
     log: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Host (`registry` or `blobs`), path, headers."""
     issued: int = 0
+    scopes: dict[str, str] = field(default_factory=dict)
+    """What each token is good for."""
+    store: Store | None = None
+    """What takes pushes; it then knows which repository has which blob."""
 
     @property
     def host(self) -> str:
@@ -59,9 +74,17 @@ class Registry:
     def document(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """Keep an index or manifest; its descriptor."""
         data = json.dumps(value).encode()
+        return {
+            "mediaType": value["mediaType"],
+            "digest": self.document_bytes(value["mediaType"], data),
+            "size": len(data),
+        }
+
+    def document_bytes(self, media_type: str, data: bytes) -> str:
+        """Keep a document as it is; its digest."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        self.documents[digest] = (value["mediaType"], data)
-        return {"mediaType": value["mediaType"], "digest": digest, "size": len(data)}
+        self.documents[digest] = (media_type, data)
+        return digest
 
     def image(self, tars: Iterable[bytes], *, arch: str = "amd64", **config: Any) -> dict[str, Any]:
         """Keep an image with gzipped layers; the descriptor of its manifest."""
@@ -94,25 +117,37 @@ class Registry:
         headers = {key.lower(): value for key, value in handler.headers.items()}
         self.log.append((host, handler.path, headers))
         path = urlsplit(handler.path).path
-        if fault := self.faults.get(path.rpartition("/")[2]):
+        last = path.rpartition("/")[2]
+        if fault := self.faults.get(f"{handler.command} {last}") or self.faults.get(last):
             fault.pop(0)(handler)
+        elif host == "blobs" and self.store is not None:
+            self.store.answer(self, handler)
         elif host == "blobs":
             ranged(handler, self.blobs[path.removeprefix("/")])
         elif path == "/token":
             self._token(handler, headers)
-        elif self.login and not self._may(headers):
+        elif self.login and not self._may(headers, scope := self._scope(handler)):
             realm = self.realm or f"{self.address}/token"
-            scope = f"repository:{path.removeprefix('/v2/').rpartition('/')[0].rpartition('/')[0]}:pull"
             challenge = f'Bearer realm="{realm}",service="here",scope="{scope}"'
             reply(
                 handler, 401, b"{}", {"WWW-Authenticate": challenge if self.scheme == "Bearer" else 'Basic realm="x"'}
             )
-        else:
+        elif self.store is None or not self.store.answer(self, handler):
             self._content(handler, path)
 
-    def _may(self, headers: Mapping[str, str]) -> bool:
+    def _scope(self, handler: BaseHTTPRequestHandler) -> str:
+        parts = urlsplit(handler.path)
+        repository = re.split("/(?:manifests|blobs|tags|referrers)/", parts.path.removeprefix("/v2/"))[0]
+        scopes = [f"repository:{repository}:pull{'' if handler.command in ('GET', 'HEAD') else ',push'}"]
+        scopes += [f"repository:{origin}:pull" for origin in parse_qs(parts.query).get("from", [])]
+        return " ".join(scopes)
+
+    def _may(self, headers: Mapping[str, str], scope: str) -> bool:
         given = headers.get("authorization", "")
-        return given == (f"Bearer issued-{self.issued}" if self.scheme == "Bearer" else self._basic())
+        if self.scheme != "Bearer":
+            return given == self._basic()
+        granted = self.scopes.get(given.removeprefix("Bearer "), "").split()
+        return all(any(each.startswith(one) for each in granted) for one in scope.split())
 
     def _basic(self) -> str:
         user, password = self.login or ("", "")
@@ -126,6 +161,8 @@ class Registry:
             reply(handler, 401, b"{}")
             return
         self.issued += 1
+        asked = form.get("scope", []) or parse_qs(urlsplit(handler.path).query).get("scope", [])
+        self.scopes[f"issued-{self.issued}"] = " ".join(asked)
         reply(handler, 200, json.dumps({"token": f"issued-{self.issued}"}).encode())
 
     def _content(self, handler: BaseHTTPRequestHandler, path: str) -> None:
@@ -182,13 +219,13 @@ def open_registry(*, blobs_elsewhere: bool = False) -> Iterator[Registry]:
             def do_GET(self) -> None:
                 here.answer(host, self)
 
-            do_HEAD = do_POST = do_GET  # noqa: N815
+            do_HEAD = do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:
                 """Be silent."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return server
 
     servers = [serve("registry"), *([serve("blobs")] if blobs_elsewhere else [])]

@@ -32,6 +32,9 @@ def test_reads_every_table(tmp_path: Path) -> None:
         repository = 'r'
         tag = '{package}-{name}.1'
         created = '2026-01-31T12:00:00+01:00'
+        [push]
+        repository = 'r.test/team/{package}'
+        tag = '{label}_{platform}'
         [sources]
         pypi = 'https://a'
         hf = ['b', 'c']
@@ -47,6 +50,7 @@ def test_reads_every_table(tmp_path: Path) -> None:
         {"pypi": "https://a", "hf": ["b", "c"]},
         "{package}-{name}.1",
     )  # fmt: skip
+    assert (found.push.repository, found.push.tag) == ("r.test/team/{package}", "{label}_{platform}")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,11 @@ def test_reads_every_table(tmp_path: Path) -> None:
         (NAME + "packages = '/x'\n", "WORKSPACE.toml:3: `workspace.packages` of `WORKSPACE.toml`: must be a folder"),
         (NAME + "[image]\ntag = '{nmae}'\n", "WORKSPACE.toml:4: `image.tag` of `WORKSPACE.toml`: must be letters"),
         (NAME + "[image]\ntag = ''\n", "WORKSPACE.toml:4: `image.tag` of `WORKSPACE.toml`: must be letters"),
+        (NAME + "[push]\ntag = '{x}'\n", "WORKSPACE.toml:4: `push.tag` of `WORKSPACE.toml`: must be letters"),
+        (
+            NAME + "[push]\nrepository = 'r.test/a b'\n",
+            "WORKSPACE.toml:4: `push.repository` of `WORKSPACE.toml`: must be",
+        ),
         (
             NAME + "[image]\ncreated = 'today'\n",
             "WORKSPACE.toml:4: `image.created` of `WORKSPACE.toml`: must be a time such as",
