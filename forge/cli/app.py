@@ -28,6 +28,7 @@ COMMANDS = {
     "vendor": "Copy everything that targets need into a folder, for a machine without a network",
     "spec": "Write down all that a target is made of, to compare machines",
     "image": "Export and inspect images",
+    "export": "Write a compose file, Kubernetes manifests or a bake file from targets",
     "info": "Show how forge is set up, or a target's outputs",
     "doctor": "Check what a build needs on this machine",
     "completion": "Write the script by which a shell completes commands, options and labels",

@@ -54,7 +54,7 @@ def built_layout(session: Session, text: str, given: Mapping[str, Any]) -> Built
     if isinstance(info, ImageInfo):
         return _image(session, label, info, actions, given)
     assert info.layout is not None
-    (content,) = _built(session, actions, [info.layout], given)
+    (content,) = built_artifacts(session, actions, [info.layout], given)
     tree = Tree.decode(session.store.read(_tree(content).tree))
     return BuiltIndex(label, info, tree, summarize_index(tree, session.store))
 
@@ -72,7 +72,7 @@ def _image(
     if root and info.root is None:
         raise UserError(f"`{label}` is an index of several architectures, one image is needed")
     wanted = [info.layout, *([info.root] if root and info.root is not None else [])]
-    contents = _built(session, actions, wanted, given)
+    contents = built_artifacts(session, actions, wanted, given)
     tree = Tree.decode(session.store.read(_tree(contents[0]).tree))
     images = summarize_all(tree, session.store)
     if len(images) > 1:
@@ -92,7 +92,7 @@ def built_sbom(session: Session, text: str, given: Mapping[str, Any]) -> bytes:
     info = _only_image(label, found)
     if info.sbom is None:
         raise UserError(f"`{label}` has no list of what it is made of: its rule makes none")
-    (content,) = _built(session, actions, [info.sbom], given)
+    (content,) = built_artifacts(session, actions, [info.sbom], given)
     assert isinstance(content, FileContent)
     return session.store.read(content.digest)
 
@@ -140,7 +140,7 @@ def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Labe
     return label, info, actions
 
 
-def _built(
+def built_artifacts(
     session: Session, actions: ActionGraph, wanted: Sequence[Artifact], given: Mapping[str, Any]
 ) -> list[Content | None]:
     """Build artifacts, in their order."""
