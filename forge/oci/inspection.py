@@ -138,5 +138,5 @@ def _kind(entry: Entry) -> str:
     return "file" if isinstance(entry, File) else "folder"
 
 
-def _shown(value: Json) -> str:
+def _shown(value: object) -> str:
     return document.encode(value).decode()
