@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ MODELS = "models"
 CONFIG = "etc/forge/config.json"
 _PACKAGE = "forge_runtime/"
 _ENTRYPOINT = ("/usr/bin/python3", "-m", "forge_runtime")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Serving(Attributes):
@@ -84,6 +86,8 @@ class Attrs(Attributes):
     """Python requirements of the handler, beside what the platform has; `forge lock` pins them."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the service; no secrets."""
+    secrets: tuple[str, ...] = ()
+    """Names of variables whose values are given when it runs: never in the image, nor in what `forge export` writes."""
     mode: Literal["latency", "throughput"] = "throughput"
     """One item at a time, or `batch_size` of them."""
     port: int = Field(default=3000, ge=1, le=65535)
@@ -115,6 +119,10 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         if kind:
             hint = "Images are shared: give secrets when the container runs"
             raise context.error(f"`env.{name}` of `{context.label}` looks like {kind}", hint)
+    for name in attrs.secrets:
+        if not _VARIABLE.fullmatch(name) or name in attrs.env or attrs.secrets.count(name) > 1:
+            hint = "Names of variables such as `HF_TOKEN`, each once and not in `env`"
+            raise context.error(f"`{name!a}` of `secrets` of `{context.label}` cannot be one", hint)
     params = _parameters(context, backend, attrs.params)
     environment = context.dep(toolchain.environment, EnvironmentInfo)
     deps = _deps(context, environment)
@@ -168,6 +176,8 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         entrypoint=_ENTRYPOINT,
         workdir=f"/{APP}",
         port=attrs.port,
+        drain_s=30.0 if attrs.serving.drain_s is None else attrs.serving.drain_s,
+        secrets=attrs.secrets,
     )
 
 

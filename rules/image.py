@@ -67,7 +67,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     files = {context.label.name: layout, f"{context.label.name}.sbom.json": sbom}
     files |= {f"{context.label.name}.Dockerfile": each for each in dockerfile}
     about = app.entrypoint, app.environ, app.workdir, app.port, context.platform.arch, ref
-    return ImageInfo(files, layout, digest, root, *about, sbom, context.platform)
+    return ImageInfo(files, layout, digest, root, *about, sbom, context.platform, app)
 
 
 def _assembled(

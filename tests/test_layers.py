@@ -14,7 +14,7 @@ from forge.execution import snapshot, store
 from forge.execution.home import home_folder
 
 ROOT = Path(__file__).parents[1]
-PHASES = {"loading", "analysis", "execution", "remote", "oci", "packages"}
+PHASES = {"loading", "analysis", "execution", "remote", "oci", "packages", "deploy"}
 ALLOWED = {
     "core": {"core"},
     "api": {"core", "loading", "analysis"},
@@ -76,7 +76,9 @@ def test_rules_import_the_api_and_the_standard_library(module: str) -> None:
     assert names - {"forge.api"} == set()
 
 
-PURE = [module for module in of("rules", "forge/core", "forge/analysis") if not module.startswith(ACTIONS)]
+PURE = [
+    module for module in of("rules", "forge/core", "forge/analysis", "forge/deploy") if not module.startswith(ACTIONS)
+]
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -30,6 +30,7 @@ COMMANDS = {
     "push": "Push images to a registry",
     "load": "Load an image into the local Docker engine",
     "image": "Export and inspect images",
+    "export": "Write a compose file, Kubernetes manifests or a bake file from targets",
     "info": "Show how forge is set up, or a target's outputs",
     "doctor": "Check what a build needs on this machine",
     "completion": "Write the script by which a shell completes commands, options and labels",

@@ -18,6 +18,7 @@ from forge.cli.options import merged, overrides, working_folder
 from forge.cli.profile import Profile
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
+from forge.cli.testing import Testing
 from forge.core.artifact import Artifact, Derived, Source
 from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, TestsFailed
 from forge.core.event import Event
@@ -56,6 +57,7 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     session = Session(working_folder(), os.environ)
     flags = merged(given, session.workspace.build)
     settings = settings_of(flags)
+    testing = Testing.of(flags) if tests else None
     profile = Profile(Path(flags["profile"])) if flags.get("profile") else None
     with profile.phase("Load") if profile else nullcontext():
         graph = session.load(session.patterns(patterns), settings.override)
@@ -63,6 +65,8 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         graph = only_tests(session, graph)
     with profile.phase("Analyze") if profile else nullcontext():
         actions = session.analyze(graph, settings)
+    if testing is not None:
+        actions = testing.numbered(actions, graph.requested)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     path = flags.get("build_event_json_file")
     log = EventLog(Path(path), "test" if tests else "build", patterns) if path else None
@@ -73,15 +77,22 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
             log(event)
         if profile is not None:
             profile(event)
+        if testing is not None:
+            testing(event)
 
     with console, session.locked(settings):
         try:
             builder = session.builder(settings, listen)
+            if testing is not None:
+                testing.watch(builder)
             labels = [label for label in graph.requested if label in actions.providers]
             wanted = {label: outputs_of(actions, label, tests=tests) for label in labels}
             run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
             evidence = Evidence()
             reports = _reports(session, builder, run, actions, wanted, evidence)
+            if testing is not None:
+                reports = testing.marked(reports, run, actions)
+                testing.write(builder, run, actions, labels)
         except BaseException as error:
             if log is not None:
                 log.end(getattr(error, "exit_code", 8 if isinstance(error, KeyboardInterrupt) else 37))
@@ -94,11 +105,13 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         outcome = Outcome(
             "test" if tests else "build", reports, actions.skipped, run.ran, len(run.contents) - len(run.ran), seconds
         )
+        if testing is not None:
+            testing.tell(run, actions)
         failure = _failure(_placed(run, graph), actions)
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
-        if failure is None and log is None and profile is None:
+        if failure is None and log is None and profile is None and not (testing and testing.is_told):
             _save_snapshot(session, flags, actions, unchanged, evidence)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:
@@ -212,9 +225,6 @@ def _failure(run: Run, actions: ActionGraph) -> ForgeError | None:
     errors = list(run.failures.values())
     tests = all(actions.actions[name].mnemonic == "Test" for name in run.failures)
     if tests and all(isinstance(error, ActionFailed) for error in errors):
-        for error in errors:
-            if isinstance(error, ActionFailed) and error.log:
-                print(error.log, file=sys.stderr)
         return TestsFailed(*[fault for error in errors for fault in error.faults])
     return combined(run)
 

@@ -10,7 +10,7 @@ from typing import Literal
 from forge.core.errors import Fault
 from forge.core.label import Label
 
-Status = Literal["built", "cached", "unchanged", "skipped", "failed"]
+Status = Literal["built", "cached", "unchanged", "skipped", "failed", "flaky"]
 SCHEMA = 1
 
 
@@ -25,6 +25,8 @@ class TargetReport:
     size: int = 0
     paths: tuple[str, ...] = ()
     """Links under the workspace."""
+    note: str = ""
+    """What else there is to say of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,11 @@ def render_text(outcome: Outcome) -> list[str]:
     """Write a line a target: label, digest, where."""
     if outcome.command == "test":
         words = {"built": "PASSED", "cached": "PASSED (cached)", "unchanged": "PASSED (cached)", "failed": "FAILED"}
-        return [f"{report.label}  {words.get(report.status, report.status)}" for report in outcome.reports]
+        words["flaky"] = "FLAKY (passed after it had failed)"
+        return [
+            f"{report.label}  {words.get(report.status, report.status)}{f', {report.note}' if report.note else ''}"
+            for report in outcome.reports
+        ]
     return [
         "  ".join(filter(None, (str(report.label), report.digest or report.status, " ".join(report.paths))))
         for report in outcome.reports

@@ -27,6 +27,8 @@ _FILES = {
     "WORKSPACE.toml": "WORKSPACE.toml",
 }
 """Path -> template. WORKSPACE.toml is the last: it makes a folder a workspace."""
+_WORKFLOWS = {"github": (".github/workflows/forge.yml", "github.yml"), "gitlab": (".gitlab-ci.yml", "gitlab-ci.yml")}
+"""Who runs it -> path, template."""
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|-)[a-z0-9]+)*")
 
 
@@ -64,6 +66,12 @@ def new_files(name: str) -> dict[str, NewFile]:
         text = (_TEMPLATES / f"{template}.in").read_text(encoding="utf-8")
         files[path] = NewFile(text.replace("@NAME@", name).encode())
     return files
+
+
+def workflow(service: str) -> dict[str, NewFile]:
+    """Write what has `github` or `gitlab` build and test a workspace."""
+    path, template = _WORKFLOWS[service]
+    return {path: NewFile((_TEMPLATES / f"{template}.in").read_bytes())}
 
 
 def refuse_existing(folder: Path, paths: Mapping[str, NewFile]) -> None:

@@ -13,7 +13,7 @@ from forge.core.lock import Material
 from forge.core.tool import Content, FileContent, Tool, ToolRequest
 from forge.execution import tool as basic
 from forge.execution.store import LocalStore
-from forge.oci import buildx, dockerfile, extract, image, index, layer, model_layers
+from forge.oci import buildx, dockerfile, extract, image, index, inspection, layer, model_layers
 from forge.oci.pull import PULL_VERSION, Pull
 from forge.packages import root, sbom, unpack
 from forge.packages.sources import Sources
@@ -29,6 +29,7 @@ TOOL_VERSIONS: Mapping[str, str] = {
     "flatten": dockerfile.FLATTEN_VERSION,
     "image": image.IMAGE_VERSION,
     "index": index.INDEX_VERSION,
+    "inspect": inspection.INSPECT_VERSION,
     "layer": layer.LAYER_VERSION,
     "model_layers": layer.LAYER_VERSION,
     "pull": PULL_VERSION,
@@ -58,6 +59,7 @@ def make_tools(
         "flatten": dockerfile.flattened,
         "image": image.assemble,
         "index": index.assemble,
+        "inspect": inspection.inspect,
         "layer": layer.assemble,
         "model_layers": model_layers.assemble,
         "pull": Pull(fetch.all),

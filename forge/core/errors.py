@@ -88,13 +88,14 @@ class QueryError(UserError):
 
 
 class ActionFailed(ForgeError):
-    """An action ended without success; `log` holds the end of what it printed."""
+    """An action ended without success; `log` holds the end of what it printed, `left` small files that it left."""
 
     exit_code = 1
 
     def __init__(self, text: str | Fault, *more: Fault, place: str = "", hint: str = "", log: str = "") -> None:
         super().__init__(text, *more, place=place, hint=hint)
         self.log = log
+        self.left: dict[str, bytes] = {}
 
 
 class TestsFailed(ForgeError):

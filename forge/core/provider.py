@@ -111,6 +111,10 @@ class AppInfo(Provider):
     workdir: str = "/"
     port: int = 0
     """Port that it listens on; 0 where it listens on none."""
+    drain_s: float = 30.0
+    """What it takes at most to finish what it has begun, when it is told to stop."""
+    secrets: tuple[str, ...] = ()
+    """Variables whose values are given when it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class ImageInfo(Provider):
     """What it is made of, as CycloneDX."""
     platform: Platform | None = None
     """Where it runs."""
+    app: AppInfo | None = None
+    """What runs in it; None where forge does not know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from contextlib import suppress
+from pathlib import Path
 
 from forge.core.errors import ActionFailed
 from forge.core.tool import Content, FileContent, TreeContent
@@ -12,6 +14,8 @@ from forge.core.tree import Entry, File, Folder, Symlink, Tree, TreeError
 from forge.execution.store import LocalStore
 
 _CHUNK = 1 << 20
+_SMALL = 1 << 20
+"""Bytes of a file that is kept of an action that failed."""
 
 
 def collect(store: LocalStore, folder: str, outputs: tuple[str, ...]) -> dict[str, Content]:
@@ -23,6 +27,21 @@ def collect(store: LocalStore, folder: str, outputs: tuple[str, ...]) -> dict[st
         raise ActionFailed(f"The output `{error.filename}` cannot be read: {error.strerror}") from error
     finally:
         os.close(root)
+
+
+def left_files(folder: Path, outputs: tuple[str, ...]) -> dict[str, bytes]:
+    """Read what an action that failed has left of its outputs: small files at the top, and no link."""
+    found = {}
+    for output in outputs:
+        if "/" in output:
+            continue
+        with suppress(OSError):
+            handle = os.open(folder / output, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(handle, "rb") as file:
+                status = os.fstat(handle)
+                if stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL:
+                    found[output] = file.read()
+    return found
 
 
 def _output(store: LocalStore, root: int, output: str) -> Content:

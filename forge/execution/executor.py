@@ -17,7 +17,7 @@ from forge.core.action import OUT, WORK, Action
 from forge.core.digest import Digest
 from forge.core.errors import ActionFailed, Fault, ForgeError, InternalError, Interrupted, MaterialError
 from forge.core.tool import Content, FileContent, Tool, ToolRequest, TreeContent
-from forge.execution.collect import collect
+from forge.execution.collect import collect, left_files
 from forge.execution.home import free_bytes, host_error, host_errors
 from forge.execution.materialize import materialize
 from forge.execution.process import ProcessGroup
@@ -85,7 +85,9 @@ class LocalExecutor:
             said = action.description or action.mnemonic
             text = first.text if str(action.owner) in said else f"{said}: {first.text}"
             fault = Fault(f"{action.mnemonic} failed: {text}", str(action.owner), first.hint)
-            raise ActionFailed(fault, *error.faults[1:], log=error.log) from error
+            failed = ActionFailed(fault, *error.faults[1:], log=error.log)
+            failed.left = error.left
+            raise failed from error
 
     def stop(self) -> None:
         """End every process; a tool ends when it next tells how far it is."""
@@ -141,7 +143,10 @@ class LocalExecutor:
                     raise error
             if code != 0:
                 keep = self.debug
-                raise self._failure(action, code, log, line if keep else None)
+                failure = self._failure(action, code, log, line if keep else None)
+                if isinstance(failure, ActionFailed) and code is not None:
+                    failure.left = left_files(sandbox.out, action.outputs)
+                raise failure
             return Outcome(collect(self.store, str(sandbox.out), action.outputs), log)
         finally:
             if not keep:

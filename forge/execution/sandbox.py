@@ -42,6 +42,8 @@ class Sandbox:
     workdir: str = f"/{WORK}"
     network: bool = False
     """Share the host's network, and see its processors and sensors as in a container: only for `forge run`."""
+    more: int | None = None
+    """Descriptor of more of bubblewrap's arguments, each with a NUL: those that no list of processes is to show."""
 
     def command(self, bwrap: str, argv: Sequence[str]) -> list[str]:
         """Write the command line that runs `argv` inside."""
@@ -58,6 +60,8 @@ class Sandbox:
             line += ["--ro-bind", str(folder), f"/{WORK}/{path}"]
         for name, value in sorted(self.env.items()):
             line += ["--setenv", name, value]
+        if self.more is not None:
+            line += ["--args", str(self.more)]
         return [*line, "--chdir", self.workdir, "--", *argv]
 
 

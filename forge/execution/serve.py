@@ -64,14 +64,21 @@ class Service:
 
 
 def serve(
-    store: LocalStore, bwrap: str, root: TreeContent, argv: Sequence[str], env: Mapping[str, str], workdir: str
+    store: LocalStore,
+    bwrap: str,
+    root: TreeContent,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    workdir: str,
+    *,
+    secrets: Mapping[str, str] | None = None,
 ) -> int:
-    """Run a service on the host's network until it ends; its exit code.
+    """Run a service on the host's network until it ends; its exit code. `secrets` are variables that nobody else sees.
 
     The first interrupt asks it to stop and lets it finish what it has begun; the second kills it.
     HostError when there is no sandbox.
     """
-    with started(store, bwrap, root, argv, env, workdir) as service:
+    with started(store, bwrap, root, argv, env, workdir, secrets=secrets) as service:
         interrupts = 0
         while True:
             try:
@@ -97,6 +104,7 @@ def started(
     workdir: str,
     *,
     log: IO[bytes] | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
     """Start a service on the host's network, with both outputs in `log`; whatever happens, none is left at the end."""
     rootfs = materialize(store, root)
@@ -105,7 +113,8 @@ def started(
         for name in (WORK, f"{WORK}/{OUT}", OUT, "tmp"):
             (base / name).mkdir()
         (base / "tmp").chmod(0o1777)
-    sandbox = Sandbox(rootfs, base / WORK, base / OUT, base / "tmp", env, workdir=workdir, network=True)
+    more = _hidden(secrets) if secrets else None
+    sandbox = Sandbox(rootfs, base / WORK, base / OUT, base / "tmp", env, workdir=workdir, network=True, more=more)
     line = sandbox.command(bwrap, argv)
     reading, writing = os.pipe()
     # As pid 1 the service itself gets the signal to stop, not an init that would not pass it on.
@@ -115,13 +124,15 @@ def started(
         process = subprocess.Popen(
             line,
             env={},
-            pass_fds=[writing],
+            pass_fds=[writing] if more is None else [writing, more],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         os.close(writing)
+        if more is not None:
+            os.close(more)
         yield Service(process, _child(reading))
     finally:
         if process is not None and process.poll() is None:
@@ -129,6 +140,17 @@ def started(
             process.wait()
         os.close(reading)
         remove(base)
+
+
+def _hidden(secrets: Mapping[str, str]) -> int:
+    """Write variables where only a process that has the descriptor can read them: in memory, under no name."""
+    words = [word for name, value in sorted(secrets.items()) for word in ("--setenv", name, value)]
+    handle = os.memfd_create("forge")
+    with os.fdopen(os.dup(handle), "wb") as file:
+        file.write("".join(f"{word}\0" for word in words).encode())
+        file.flush()
+        os.lseek(handle, 0, os.SEEK_SET)
+    return handle
 
 
 def _child(status: int) -> int:

@@ -6,13 +6,16 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from forge.cli.own_wheel import FILE, pack
 from forge.cli.scaffold import NewFile, new_files, write
@@ -194,3 +197,71 @@ def test_the_model_is_learnt_and_speaks_fahrenheit(forge: Forge, tmp_path: Path)
     assert "fahrenheit = 1.800 * celsius + 32.000\n" == done.stdout
     assert (tmp_path / "out/model.onnx").stat().st_size > 100
     assert json.loads((tmp_path / "shop/targets/hello/smoke.json").read_text())
+
+
+WORKFLOWS = {"github": ".github/workflows/forge.yml", "gitlab": ".gitlab-ci.yml"}
+
+
+def steps(service: str, table: dict[str, Any]) -> list[str]:
+    """List the lines that a workflow has its shell run."""
+    if service == "gitlab":
+        return list(table["forge"]["script"])
+    return [step["run"] for step in table["jobs"]["forge"]["steps"] if "run" in step]
+
+
+@pytest.mark.parametrize("service", WORKFLOWS)
+def test_a_workflow_comes_with_a_new_workspace_or_to_one(forge: Forge, tmp_path: Path, service: str) -> None:
+    forge("init", "shop")
+    made = forge("init", "shop", f"--ci={service}").stdout.splitlines()
+    with_it = forge("init", "other", f"--ci={service}").stdout.splitlines()
+
+    assert [f"shop/{WORKFLOWS[service]}"] == made
+    assert {f"other/{WORKFLOWS[service]}", "other/WORKSPACE.toml"} <= set(with_it)
+    assert "already" in forge("init", "shop", f"--ci={service}", code=1).stderr
+
+
+@pytest.mark.parametrize("service", WORKFLOWS)
+def test_a_workflow_calls_commands_that_there_are(forge: Forge, tmp_path: Path, service: str) -> None:
+    forge("init", "shop", f"--ci={service}")
+    table = yaml.safe_load((tmp_path / "shop" / WORKFLOWS[service]).read_text())
+    lines = [shlex.split(line) for line in steps(service, table) if line.startswith("./forgew")]
+    commands = {line[1] for line in lines}
+
+    assert {"lock", "build", "test"} == commands
+    for line in lines:
+        known = forge(line[1], "--help").stdout
+        assert [] == [word for word in line[2:] if word.startswith("--") and word.partition("=")[0] not in known]
+
+
+def test_github_lets_the_main_branch_write_the_cache_and_nobody_else(forge: Forge, tmp_path: Path) -> None:
+    forge("init", "shop", "--ci=github")
+    table = yaml.safe_load((tmp_path / "shop" / WORKFLOWS["github"]).read_text())
+    found = {step["uses"]: step for step in table["jobs"]["forge"]["steps"] if "uses" in step}
+    save = found["actions/cache/save@v4"]
+
+    assert {"contents": "read"} == table["permissions"]
+    assert "github.event_name == 'push'" in save["if"] and "default_branch" in save["if"]
+    assert save["with"]["path"] == found["actions/cache/restore@v4"]["with"]["path"]
+    assert "${{ !cancelled() }}" == found["actions/upload-artifact@v4"]["if"]
+    assert all(name.startswith("actions/") for name in found)
+
+
+def test_no_text_of_an_event_gets_into_a_shell(forge: Forge, tmp_path: Path) -> None:
+    forge("init", "shop", "--ci=github")
+    table = yaml.safe_load((tmp_path / "shop" / WORKFLOWS["github"]).read_text())
+
+    assert [] == [line for line in steps("github", table) if "${{" in line]
+
+
+def test_gitlab_lets_the_main_branch_write_the_cache_and_nobody_else(forge: Forge, tmp_path: Path) -> None:
+    forge("init", "shop", "--ci=gitlab")
+    table = yaml.safe_load((tmp_path / "shop" / WORKFLOWS["gitlab"]).read_text())
+    policies = {rule["if"]: rule["variables"]["FORGE_CACHE_POLICY"] for rule in table["workflow"]["rules"]}
+
+    assert {
+        "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH": "pull-push",
+        '$CI_PIPELINE_SOURCE == "merge_request_event"': "pull",
+    } == policies
+    assert "$FORGE_CACHE_POLICY" == table["forge"]["cache"]["policy"]
+    assert len(table["forge"]["cache"]["key"]["files"]) <= 2  # no more are read
+    assert "always" == table["forge"]["artifacts"]["when"]

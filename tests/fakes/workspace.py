@@ -28,8 +28,8 @@ from forge.loading.toolchain import Toolchains, load_toolchains
 
 BUILTIN_RULES = Path(__file__).parents[2] / "rules"
 TOOLS = (
-    *("buildx", "dockerfile", "extract", "fetch", "flatten", "image", "index", "layer", "model_layers", "pull", "root"),
-    *("sbom", "tree", "unpack", "write"),
+    *("buildx", "dockerfile", "extract", "fetch", "flatten", "image", "index", "inspect", "layer", "model_layers"),
+    *("pull", "root", "sbom", "tree", "unpack", "write"),
 )
 
 BACKENDS = """
