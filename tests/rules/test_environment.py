@@ -43,10 +43,11 @@ def test_a_platform_s_environment_is_its_base_and_its_wheels(workspace: FakeWork
     ]
 
 
-def test_a_wheel_that_was_built_is_known_with_its_archive(workspace: FakeWorkspace) -> None:
+@pytest.mark.parametrize(("build", "name"), [("", "native-2.0"), ("build = '1cuda'\n", "native-2.0-1cuda")])
+def test_a_wheel_that_was_built_is_known_with_its_archive(workspace: FakeWorkspace, build: str, name: str) -> None:
     workspace.build(
         f"{ENVIRONMENT}\n[native]\nrule = 'wheel'\nsdist = 'native==2.0'\nenvironment = ':env'\n"
-        "tag = 'py3-none-linux_x86_64'\n\n[both]\nrule = 'environment'\nbase = ':env'\nbuilt = [':native']\n"
+        f"tag = 'py3-none-linux_x86_64'\n{build}\n[both]\nrule = 'environment'\nbase = ':env'\nbuilt = [':native']\n"
         "platforms = ['amd64']\n"
     )
     workspace.lock("targets/pkg/locks/env.amd64.deb.toml", "deb", "amd64", "bash", "dash", "-perl")
@@ -55,7 +56,7 @@ def test_a_wheel_that_was_built_is_known_with_its_archive(workspace: FakeWorkspa
     info = workspace.analyze("//pkg:both").providers[Label("pkg", "both@amd64")]
 
     assert isinstance(info, EnvironmentInfo)
-    assert [(wheel.name, wheel.sdist) for wheel in info.built] == [("native-2.0-py3-none-linux_x86_64.whl", sdist)]
+    assert [(wheel.name, wheel.sdist) for wheel in info.built] == [(f"{name}-py3-none-linux_x86_64.whl", sdist)]
     assert [lock.kind for lock in info.locks] == ["deb"]
 
 
