@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.e2e.conftest import copy_workspace
+from tests.e2e.conftest import copy_workspace, need, run
 from tests.e2e.layout import Layout
 from tests.e2e.program import Forge
 
@@ -145,23 +144,12 @@ def test_its_file_system_is_one_tree(over: Over) -> None:
     assert (root / "usr/bin/python3").exists() and (root / "etc/passwd").is_file()
 
 
-def need(what: str, there: bool) -> None:
-    if not there and os.environ.get("FORGE_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"{what} is not there, and FORGE_REQUIRE_DOCKER=1")
-    if not there:
-        pytest.skip(f"{what} is not there")
-
-
 def answers() -> bool:
     try:
         with urlopen(f"http://{REGISTRY}/v2/", timeout=5) as answer:
             return bool(json.load(answer) == {})
     except OSError:
         return False
-
-
-def run(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 def write(path: Path, text: str) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import copy_workspace, need
+from tests.e2e.conftest import copy_workspace, need, run
 from tests.e2e.layout import Layout
 from tests.e2e.program import Forge, copy_code
-from tests.e2e.test_base_image import REGISTRY, answers, run
+from tests.e2e.test_base_image import REGISTRY, answers
 from tests.e2e.test_lock import offer, read
 from tests.net.test_download import open_site
 
