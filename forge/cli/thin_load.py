@@ -20,6 +20,8 @@ from forge.oci.summary import summarize
 def load_thin(engine: Engine, store: BlobStore, tree: Tree, name: str, present: Iterable[str]) -> int:
     """Load one image, without the layers that the engine has if that does; how many bytes of layers went over."""
     summary = summarize(tree, store)
+    if engine.image(name) == summary.manifest.oci:
+        return 0
     layers = {layer.digest for layer in summary.layers}
     had = layers & _layers(store, present)
     if had:

@@ -26,7 +26,8 @@ words = sys.argv[1:]
 if words[:2] == ["image", "ls"]:
     print((here / "images").read_text())
 elif words[:2] == ["image", "inspect"]:
-    print((here / "inspected").read_text())
+    answers = json.loads((here / "inspected").read_text())
+    print(answers[min(len(list(here.glob("*.tar"))), len(answers) - 1)])
 elif words == ["load"]:
     number = len(list(here.glob("*.tar")))
     (here / f"{{number}}.tar").write_bytes(sys.stdin.buffer.read())
@@ -45,11 +46,12 @@ class Daemon:
         program = folder / "docker"
         program.write_text(DOCKER.format(python=sys.executable, folder=str(folder)))
         program.chmod(0o755)
-        self.says(images="", inspected="", codes=[0, 0])
+        self.says(images="", inspected=[""], codes=[0, 0])
 
-    def says(self, *, images: str, inspected: str, codes: list[int]) -> None:
+    def says(self, *, images: str, inspected: list[str], codes: list[int]) -> None:
+        """Have it name an image by `inspected` before the first load, after it, and so on."""
         (self.folder / "images").write_text(images)
-        (self.folder / "inspected").write_text(inspected)
+        (self.folder / "inspected").write_text(json.dumps(inspected))
         (self.folder / "codes").write_text(json.dumps(codes))
 
     def loaded(self) -> list[set[str]]:
@@ -87,7 +89,7 @@ def test_an_engine_gets_only_layers_that_it_lacks_and_all_when_it_wants_them(
     first = make_image(store, [shared])
     second = make_image(store, [shared, make_layer(store, {"x": next(iter(base(store).values()))})])
     one, two = summarize(first, store), summarize(second, store)
-    daemon.says(images=f"{one.manifest.oci}\n", inspected=inspected(two.manifest.oci), codes=[code, 0])
+    daemon.says(images=f"{one.manifest.oci}\n", inspected=["", inspected(two.manifest.oci)], codes=[code, 0])
     size = load_thin(daemon.engine, store, second, "a:x", daemon.engine.images())
     archives = daemon.loaded()
 
@@ -102,14 +104,14 @@ def test_an_engine_gets_only_layers_that_it_lacks_and_all_when_it_wants_them(
 def test_an_engine_of_which_nothing_is_known_gets_all(daemon: Daemon, store: MemoryStore, images: str) -> None:
     tree = make_image(store, [make_layer(store, base(store))])
     summary = summarize(tree, store)
-    daemon.says(images=summary.config.oci if images == "config" else images, inspected="", codes=[0])
+    daemon.says(images=summary.config.oci if images == "config" else images, inspected=[""], codes=[0])
 
     assert summary.layers[0].digest.size == load_thin(daemon.engine, store, tree, "a:x", daemon.engine.images())
     assert blob_path(summary.layers[0].digest) in daemon.loaded()[0]
 
 
 def test_what_an_engine_says_is_passed_on(daemon: Daemon, store: MemoryStore) -> None:
-    daemon.says(images="", inspected="", codes=[3])
+    daemon.says(images="", inspected=[""], codes=[3])
 
     with pytest.raises(HostError, match="load` ends with 3: lacks a blob"):
         load_thin(daemon.engine, store, make_image(store, [make_layer(store, base(store))]), "a:x", [])
@@ -119,3 +121,11 @@ def test_without_docker_it_is_said_what_else_does(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot be run: No such file") as caught:
         Engine({}, str(tmp_path / "docker")).images()
     assert "forge image export" in str(caught.value)
+
+
+def test_an_engine_that_has_the_image_by_its_name_gets_nothing(daemon: Daemon, store: MemoryStore) -> None:
+    tree = make_image(store, [make_layer(store, base(store))])
+    manifest = summarize(tree, store).manifest.oci
+    daemon.says(images=f"{manifest}\n", inspected=[manifest], codes=[])
+    assert load_thin(daemon.engine, store, tree, "an:image", [manifest]) == 0
+    assert daemon.loaded() == []

@@ -40,8 +40,10 @@ def command(label: str, ref: str | None, **flags: Any) -> int:
     image = built_layout(session, label, flags)
     name = ref or image.info.ref
     if isinstance(image, BuiltIndex):
-        engine.load(lambda out: export_docker_index(image.layout, session.store, out, name))
-        size = sum(digest.size for digest in {layer.digest for one in image.summary.images for layer in one.layers})
+        size = 0
+        if engine.image(name) != image.summary.digest.oci:
+            engine.load(lambda out: export_docker_index(image.layout, session.store, out, name))
+            size = sum(digest.size for digest in {layer.digest for one in image.summary.images for layer in one.layers})
     else:
         size = load_thin(engine, session.store, image.layout, name, present)
     click.echo(name)
