@@ -26,6 +26,12 @@ def check_compatibility(context: Context, locks: Iterable[Lock]) -> None:
             name = "nvidia-cuda-runtime" if each.name.startswith("nvidia-cuda-runtime") else each.name
             versions[name] = (each.version, f"locked for `{context.label}`")
     found = clashes(toolchain.compatibility, versions)
+    # Resolvers take a local version, of whatever index or folder, for newer than the plain one.
+    builds = [name for name, (version, _) in versions.items() if version.endswith("+cpu")]
+    if builds and platform.accelerator != "none":
+        both = f"[{', '.join(builds)}] are builds for CPUs, `{platform.device}` has `{platform.accelerator}`"
+        hint = "Run `forge lock` where pip's settings name no place with such builds (PIP_FIND_LINKS, PIP_CONFIG_FILE)"
+        raise context.error(f"{both} ({toolchain.place})", f"{hint} ({context.label})")
     if found:
         hint = "Ask for other versions in `requirements`, and run `forge lock`; or correct the device"
         raise context.error("; ".join(found), f"{hint} ({context.label})")

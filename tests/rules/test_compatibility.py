@@ -55,6 +55,16 @@ def test_one_that_suffices_or_is_not_said_is_let_pass(gpu: FakeWorkspace, driver
     assert gpu.analyze("//toolchains:big_llm_trf").skipped == {}
 
 
+def test_a_build_for_cpus_is_refused_where_there_is_an_accelerator(gpu: FakeWorkspace) -> None:
+    gpu.write("toolchains/big.toml", DEVICE.format("580"))
+    torch = Material("torch", "2.13.0+cpu", "torch.whl", Digest.of(b"torch"), "pypi")
+    gpu.write("toolchains/locks/big_llm_trf.python.toml", render(Lock("python", "amd64", ("torch",), (torch,))))
+
+    said = gpu.error("//toolchains:big_llm_trf", analyze=True)
+    assert "[torch] are builds for CPUs, `big` has `cuda` (toolchains/big.toml)" in said
+    assert "PIP_FIND_LINKS" in said
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
