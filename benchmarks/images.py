@@ -15,49 +15,23 @@ import os
 import random
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.images_contender import FORGEW, ROOT, Contender, Forge, Plain, quietly
+from benchmarks.images_figure import Clock, Costs, note, show, timed
 
 WORKSPACE = ROOT / "benchmarks" / "images_workspace"
-GOALS = {"cold": 2.0, "until it answers": 5.0, "arm64": 10.0}
-"""How many times faster than the best of the Dockerfile's settings."""
 _PATIENCE = 120
 """Seconds for a container to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one step took."""
-
-    wall: float
-    cpu: float
-    """Seconds of the whole machine."""
-
-
-class Clock:
-    """Measures from its making on."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), _busy()
-
-    def read(self) -> Cost:
-        """What it took up to now."""
-        return Cost(time.perf_counter() - self._wall, _busy() - self._cpu)
-
-
-Costs = dict[str, dict[str, list[Cost]]]
-"""Step -> contender -> what each round took."""
 
 
 def main() -> None:
@@ -201,9 +175,9 @@ _MODEL = "targets/service/model"
 _CONFIG = {
     "schema": 1,
     "platform": "cpu_onnx",
-    "backend": "onnx",
+    "backend": "onnxruntime",
     "model": {"name": "model", "path": "/models/model", "format": "onnx"},
-    "server": {"host": "0.0.0.0", "port": 3000},
+    "server": {"app_dir": "/opt/forge/app", "handler": "handler.py", "host": "0.0.0.0", "port": 3000},
     "params": {"num_threads": 1},
 }
 
@@ -217,15 +191,15 @@ def measure(stage: Stage, parts: Sequence[str], rounds: int, deadline: float, co
             if "cold" in parts or number == 1:
                 stage.forget(contender)
                 free = _free()
-                cost = _timed(contender.build)
+                cost = timed(contender.build)
                 if "cold" in parts:
-                    _note(costs, "cold", contender, cost)
+                    note(costs, "cold", contender.name, cost)
                 os.sync()
                 if contender.name not in stage.disk:
                     stage.disk[contender.name] = (free - _free()) / _content(contender)
             if "edit" not in parts and "cold" not in parts:
                 continue
-            _note(costs, "nothing to do", contender, _timed(contender.build))
+            note(costs, "nothing to do", contender.name, timed(contender.build))
             _edit(stage, contender, number, costs)
 
 
@@ -236,7 +210,7 @@ def measure_arm64(stage: Stage, rounds: int, deadline: float, costs: Costs) -> N
             return
         for contender in stage.arms:
             stage.forget(contender)
-            _note(costs, "arm64", contender, _timed(contender.build))
+            note(costs, "arm64", contender.name, timed(contender.build))
 
 
 def _edit(stage: Stage, contender: Contender, number: int, costs: Costs) -> None:
@@ -249,15 +223,16 @@ def _edit(stage: Stage, contender: Contender, number: int, costs: Costs) -> None
         port = probe.getsockname()[1]
     clock = Clock()
     contender.build()
-    _note(costs, "one line changed", contender, clock.read())
+    note(costs, "one line changed", contender.name, clock.read())
     words = ["--detach", "--read-only", f"--publish=127.0.0.1:{port}:3000", contender.image]
     container = quietly(["docker", "run", *words]).strip()
     try:
         while (edition := _answer(port, stage.picture)) is None:
             if clock.read().wall > _PATIENCE:
-                raise SystemExit(quietly(["docker", "logs", container]) or f"{contender.name} does not answer")
+                subprocess.run(["docker", "logs", container])
+                raise SystemExit(f"{contender.name} does not answer")
             time.sleep(0.01)
-        _note(costs, "until it answers", contender, clock.read())
+        note(costs, "until it answers", contender.name, clock.read())
         if edition != number:
             raise SystemExit(f"{contender.name} answers as edition {edition}, not {number}")
     finally:
@@ -271,47 +246,6 @@ def _answer(port: int, picture: bytes) -> object:
         with urllib.request.urlopen(urllib.request.Request(url, picture), timeout=5) as answer:
             return json.load(answer).get("edition")
     return None
-
-
-def show(step: str, costs: dict[str, list[Cost]]) -> bool:
-    """Print medians, and the median of the rounds' ratios to the embedded assembler; False where the goal is missed."""
-    print(f"\n{step:<28} {'wall s':>8} {'CPU s':>8} {'wall, ratio':>12} {'CPU, ratio':>11} {'rounds':>7}")
-    own = costs["embedded"]
-    ratios = {}
-    for name, each in costs.items():
-        pairs = list(zip(each, own, strict=False))
-        wall, cpu = _median(a.wall for a in each), _median(a.cpu for a in each)
-        ratios[name] = _median(a.wall / b.wall for a, b in pairs)
-        ratio = _median(a.cpu / max(b.cpu, 0.01) for a, b in pairs)
-        print(f"  {name:<26} {wall:>8.2f} {cpu:>8.2f} {ratios[name]:>12.1f} {ratio:>11.1f} {len(each):>7}")
-    if step not in GOALS:
-        return True
-    best = min(ratio for name, ratio in ratios.items() if name.startswith("plain"))
-    fine = best >= GOALS[step]
-    print(f"  goal {GOALS[step]:g} times faster than the best Dockerfile: {best:.1f}, {'met' if fine else 'missed'}")
-    return fine
-
-
-def _median(values: Iterable[float]) -> float:
-    return statistics.median(values)
-
-
-def _note(costs: Costs, step: str, contender: Contender, cost: Cost) -> None:
-    costs.setdefault(step, {}).setdefault(contender.name, []).append(cost)
-    print(f"{step} {contender.name}: {cost.wall:.2f} s, CPU {cost.cpu:.2f} s", file=sys.stderr, flush=True)
-
-
-def _timed(action: Callable[[], None]) -> Cost:
-    clock = Clock()
-    action()
-    return clock.read()
-
-
-def _busy() -> float:
-    """Seconds that the machine's processors have worked since it started."""
-    with open("/proc/stat") as file:
-        user, nice, system, _, _, irq, softirq, *_ = map(int, file.readline().split()[1:])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _free() -> int:
