@@ -54,7 +54,9 @@ class Contender(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Forge(Contender):
-    """`forge load`. What is to be downloaded lies in a vendored folder."""
+    """`forge load`. What is to be downloaded lies in a vendored folder, and the store has the base's Debian packages,
+    unpacked, as the engine has the Dockerfile's base image.
+    """
 
     target: str = "//service:cpu_onnx"
     assembler: str = "embedded"
@@ -69,12 +71,19 @@ class Forge(Contender):
         return self.folder / "home"
 
     def build(self) -> None:
-        argv = [str(FORGEW), "load", self.target, f"--ref={self.image}", f"--assembler={self.assembler}", "--offline"]
-        quietly(argv, self.folder / "workspace", {**os.environ, "FORGE_HOME": str(self.home)})
+        self._forge(self.home, "load", self.target, f"--ref={self.image}", f"--assembler={self.assembler}")
+
+    def prepare(self) -> None:
+        """Make the store that each cold build begins with."""
+        self._forge(self.folder / "base", "build", f"//toolchains:python311@{self.platform}")
 
     def forget(self) -> None:
         shutil.rmtree(self.home, ignore_errors=True)
         shutil.rmtree(self.folder / "workspace" / "forge-out", ignore_errors=True)
+        quietly(["cp", "--archive", "--link", str(self.folder / "base"), str(self.home)])
+
+    def _forge(self, home: Path, *words: str) -> None:
+        quietly([str(FORGEW), *words, "--offline"], self.folder / "workspace", {**os.environ, "FORGE_HOME": str(home)})
 
 
 @dataclass(frozen=True, slots=True)
