@@ -1,10 +1,11 @@
 """What an image costs with 1.5 GB of weights: `forge load` against a Dockerfile with `RUN pip install` and buildx.
 
 Parts: `cold`, all caches empty but for the base, and everything that is downloaded at hand, until the image is in
-Docker's engine; the same again with nothing to do; `edit`, one line of the handler changed, until the image is in the engine and until a
-container of it gives the new answer; `arm64`, the image of an Arm service without weights, made on this machine.
-Rounds go through all contenders in turn. CPU is the whole machine's, as an engine works in a process of its own: let
-nothing else run. It removes the builder's cache and the images that it made. benchmarks/README.md has figures.
+Docker's engine; the same again with nothing to do; `edit`, one line of the handler changed, until the image is in the
+engine and until a container of it gives the new answer; `arm64`, the image of an Arm service without weights, made on
+this machine. Rounds go through all contenders in turn. CPU is the whole machine's, as an engine works in a process of
+its own: let nothing else run. It removes the builder's cache and the images that it made. benchmarks/README.md has
+figures.
 """
 
 from __future__ import annotations
@@ -109,9 +110,9 @@ class Stage:
             Forge("embedded", self.folder / "small", "arm64", "//service:arm_onnx"),
             Plain("plain", self.folder / "arm", "arm64", wheels / "arm", bases["arm64"]),
         ]
-        for each in (*self.contenders, *self.arms):
-            if isinstance(each, Forge):
-                each.prepare()
+        for contender in (*self.contenders, *self.arms):
+            if isinstance(contender, Forge):
+                contender.prepare()
 
     def forget(self, contender: Contender) -> None:
         """Have nothing of what a contender made, in its cache or the engine's."""
