@@ -28,6 +28,7 @@ COMMANDS = {
     "vendor": "Copy everything that targets need into a folder, for a machine without a network",
     "spec": "Write down all that a target is made of, to compare machines",
     "push": "Push images to a registry",
+    "verify": "Check that images in a registry are signed by a key",
     "load": "Load an image into the local Docker engine",
     "image": "Export and inspect images",
     "export": "Write a compose file, Kubernetes manifests or a bake file from targets",

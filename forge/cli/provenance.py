@@ -16,8 +16,8 @@ from forge.core.artifact import Artifact, Source
 from forge.core.digest import Digest, Pin
 from forge.core.graph import ActionGraph
 from forge.oci import document
+from forge.oci.signature import STATEMENT_TYPE
 
-STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
 BUILDER: Final = "urn:forge:builder"
 BUILD_TYPE: Final = "urn:forge:build:1"
@@ -33,7 +33,7 @@ def statement(
     materials += [_material(f"{each.root}:{each.path}", digest_of(each)) for each in sorted(sources)]
     return document.encode(
         {
-            "_type": STATEMENT,
+            "_type": STATEMENT_TYPE,
             "subject": [{"name": name, "digest": {"sha256": image.hash}}],
             "predicateType": PREDICATE,
             "predicate": {

@@ -15,9 +15,11 @@ from forge.cli.console import Console, human
 from forge.cli.exporting import replace_file
 from forge.core.blob import BlobStore
 from forge.core.errors import Fault, MaterialError, UsageError, UserError
+from forge.core.graph import ActionGraph
 from forge.core.image_name import ImageName, is_registry
 from forge.core.label import Label
 from forge.core.provider import ImageInfo, IndexInfo
+from forge.core.target import TargetGraph
 from forge.loading.workspace import PushTable
 from forge.net.connection import Connection
 from forge.net.docker_config import DockerConfig
@@ -47,6 +49,21 @@ class Pushed:
     sent: int
     mounted: int
     there: int
+
+
+def images_of(graph: TargetGraph, actions: ActionGraph) -> dict[Label, ImageInfo | IndexInfo]:
+    """Find the images and indexes that are meant; UserError when one is named that is none, or there is none."""
+    found: dict[Label, ImageInfo | IndexInfo] = {}
+    for label in graph.requested:
+        info = actions.providers.get(label)
+        if isinstance(info, (ImageInfo, IndexInfo)):
+            found[label] = info
+        elif label in graph.outright:
+            target = graph.targets[label]
+            raise UserError(f"`{label}` is a `{target.rule}`, not an image", place=target.place)
+    if not found:
+        raise UserError("No image matches", hint="`forge query 'kind(image, //...)'` lists the images")
+    return found
 
 
 def target_name(label: Label, info: ImageInfo | IndexInfo, table: PushTable, to: str, tag: str) -> ImageName:

@@ -128,6 +128,10 @@ class PushTable(_Strict):
     """Registry and repository, with placeholders; empty for the image's own name."""
     tag: Annotated[str, AfterValidator(_push_tag)] = ""
     """Tag template; empty for the image's own tag."""
+    sign_key: str = ""
+    """File with the private key that pushed images are signed with, or `env://NAME`; empty for no signature."""
+    verify_key: str = ""
+    """File with the public key that `forge verify` trusts, or `env://NAME`."""
 
 
 class Workspace(_Strict):

@@ -130,10 +130,10 @@ class Pusher:
         self._note(repository, digest, "sent")
         return lists
 
-    def index(self, repository: str, tag: str, data: bytes) -> None:
-        """Put an index under a tag."""
+    def tagged(self, repository: str, tag: str, media_type: str, data: bytes) -> None:
+        """Put a manifest or index under a tag."""
         digest = Digest.of(data)
-        self._put(repository, tag, mediatype.INDEX, digest, data)
+        self._put(repository, tag, media_type, digest, data)
         self.tally.add("sent", digest.size)
 
     def _put(self, repository: str, reference: str, media_type: str, digest: Digest, data: bytes) -> bool:

@@ -106,4 +106,4 @@ def _list(pusher: Pusher, repository: str, subject: str, entries: Sequence[Mappi
     fresh: list[Json | Mapping[str, object]] = [each for each in entries if each["digest"] not in known]
     if fresh:
         value = {"schemaVersion": 2, "mediaType": mediatype.INDEX, "manifests": [*listed, *fresh]}
-        pusher.index(repository, tag, document.encode(value))
+        pusher.tagged(repository, tag, mediatype.INDEX, document.encode(value))

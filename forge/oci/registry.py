@@ -14,6 +14,7 @@ from forge.net.address import mask
 from forge.net.connection import Login, Missing, Unavailable
 from forge.net.download import Downloader
 from forge.net.registry import ACCEPT, LIMIT, api
+from forge.oci import mediatype
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,17 @@ class Registry:
         if reference.startswith("sha256:") and digest.oci != reference:
             raise Unavailable(f"Gives {digest.oci} for {reference}")
         return Document(digest, page.data)
+
+    def referrers(self, repository: str, digest: str) -> bytes:
+        """Read the index of what refers to a document, from the registry's list or the tag in its place.
+
+        Missing where there is none; Unavailable where there is no registry.
+        """
+        address = api(self.address, f"{repository}/referrers/{digest}")
+        try:
+            return self.transfer.read(address, accept=mediatype.INDEX, limit=LIMIT, login=self.login).data
+        except Missing:
+            return self.read(repository, digest.replace(":", "-")).data
 
     def blob(self, repository: str, digest: Digest) -> bytes:
         """Read a small blob whole; Unavailable when it is large or not what the digest says."""

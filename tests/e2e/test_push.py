@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -15,12 +16,15 @@ import pytest
 
 from tests.e2e.conftest import copy_workspace, edit, need, run
 from tests.e2e.program import Forge
+from tests.e2e.service import Service, free_port
+from tests.e2e.test_platforms import EMULATED_SECONDS, PROMPTS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker]
 
 REGISTRY = os.environ.get("FORGE_TEST_REGISTRY", "127.0.0.1:5000")
 IMAGES = ("//tiny_gpt2:cpu_llm_trf", "//tiny_gpt2:llama")
 MACHINE = ("--entrypoint", "/usr/bin/python3")
+PROBE = ("/usr/bin/python3", "-c", "import os; print(os.getuid())")
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +86,7 @@ def test_one_line_of_a_handler_is_a_small_push(forge: Forge, repository: str, tm
     assert row["bytes"]["there"] > 10**8
 
 
-def test_stock_tools_agree_on_an_index_and_both_of_its_machines_run_it(
-    forge: Forge, repository: str, tmp_path: Path
-) -> None:
+def test_stock_tools_agree_on_an_index(forge: Forge, repository: str, tmp_path: Path) -> None:
     need("skopeo", shutil.which("skopeo") is not None)
     (row,) = pushed(forge, repository, IMAGES[1])
     name = f"docker://{repository}:llama"
@@ -98,12 +100,69 @@ def test_stock_tools_agree_on_an_index_and_both_of_its_machines_run_it(
     run("skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false", name, f"oci:{tmp_path}/copy:x")
     (copied,) = json.loads((tmp_path / "copy/index.json").read_text())["manifests"]
     assert row["digest"] == copied["digest"]
-    # The engine keeps one platform of a name at a time.
-    words = ("docker", "run", "--rm", "--network=none", "--platform=linux/amd64", *MACHINE, f"{repository}:llama")
+    shown = json.loads(
+        run("docker", "buildx", "imagetools", "inspect", f"{repository}:llama", "--format={{json .Manifest}}")
+    )
+    assert row["digest"] == shown["digest"]
+    assert [each["digest"] for each in table["manifests"]] == [each["digest"] for each in shown["manifests"]]
+
+
+def test_an_index_runs_on_both_of_its_machines_and_generates_the_same(forge: Forge, repository: str) -> None:
+    """By the name alone, as the engine chooses; the second architecture is emulated."""
+    pushed(forge, repository, IMAGES[1])
+    name = f"{repository}:llama"
     try:
-        assert "x86_64" == run(*words, "-c", "import platform; print(platform.machine())").strip()
+        found = {arch: tokens(name, arch) for arch in ("amd64", "arm64")}
     finally:
-        run("docker", "image", "rm", "--force", f"{repository}:llama")
+        run("docker", "image", "rm", "--force", name)
+
+    assert {32} == {len(each) for each in found["amd64"].values()}
+    assert found["amd64"] == found["arm64"]
+
+
+def tokens(name: str, arch: str) -> dict[str, list[int]]:
+    """Run an image of a registry, read-only and without capabilities; what it generates."""
+    service = Service(free_port(), EMULATED_SECONDS)
+    options = [f"--platform=linux/{arch}", "--read-only", "--cap-drop=ALL", f"--publish=127.0.0.1:{service.port}:3000"]
+    # The engine keeps one platform of a name at a time.
+    container = run("docker", "run", "--detach", "--quiet", "--pull=always", *options, name).strip()
+    try:
+        service.wait(lambda: bool(json.loads(run("docker", "inspect", container))[0]["State"]["Running"]))
+        assert "65532" == run("docker", "exec", container, *PROBE).strip()
+        return {prompt: service.infer([prompt])[prompt]["token_ids"] for prompt in PROMPTS}
+    finally:
+        run("docker", "rm", "--force", "--volumes", container)
+
+
+def test_skopeo_takes_what_a_key_signed_and_nothing_else(forge: Forge, repository: str, tmp_path: Path) -> None:
+    """By the policy that podman and cri-o have too; the key is of skopeo's making, in cosign's form."""
+    need("skopeo", shutil.which("skopeo") is not None)
+    (tmp_path / "password").write_text("secret")
+    for key in ("key", "other"):
+        made = f"--output-prefix={tmp_path}/{key}", f"--passphrase-file={tmp_path}/password"
+        run("skopeo", "generate-sigstore-key", *made)
+    sign = ("push", "//tiny_gpt2:client", f"--to={repository}", f"--sign-key={tmp_path}/key.private", "--output=json")
+    first = forge(*sign, COSIGN_PASSWORD="secret").table["images"]
+    again = forge(*sign, FORGE_SIGN_PASSWORD="secret").table["images"]
+    trusted = forge("verify", f"{repository}:client", f"--key={tmp_path}/key.pub", "--output=json").table["images"]
+    other = forge("verify", "//tiny_gpt2:client", f"--to={repository}", f"--key={tmp_path}/other.pub", code=1)
+
+    assert (0, 0) == (total(again, "sent"), total(again, "mounted"))
+    assert [(first[0]["digest"], ["https://slsa.dev/provenance/v1"])] == [(e["digest"], e["signed"]) for e in trusted]
+    assert "has no signature by SHA256:" in other.stderr
+    assert (0, 1) == (skopeo_copies(tmp_path, "key", repository), skopeo_copies(tmp_path, "other", repository))
+
+
+def skopeo_copies(folder: Path, key: str, repository: str) -> int:
+    """Copy an image under a policy that wants its signature; skopeo's exit code."""
+    wanted = {"type": "sigstoreSigned", "keyPath": f"{folder}/{key}.pub", "signedIdentity": {"type": "matchRepository"}}
+    policy = {"default": [{"type": "reject"}], "transports": {"docker": {REGISTRY: [wanted]}}}
+    (folder / "policy.json").write_text(json.dumps(policy))
+    (folder / "registries.d").mkdir(exist_ok=True)
+    (folder / "registries.d/x.yaml").write_text(f'{{docker: {{"{REGISTRY}": {{use-sigstore-attachments: true}}}}}}')
+    argv = ["skopeo", f"--policy={folder}/policy.json", f"--registries.d={folder}/registries.d", "copy"]
+    argv += ["--remove-signatures", "--src-tls-verify=false", f"docker://{repository}:client", f"oci:{folder}/{key}:x"]
+    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
 
 
 def test_what_is_known_about_an_image_is_found_by_its_digest(forge: Forge, repository: str) -> None:

@@ -52,10 +52,19 @@ class Writable:
             found = digest in registry.documents
             reply(handler, 200 if found else 404, b"", {"Docker-Content-Digest": digest} if found else {})
         elif "/referrers/" in path:
-            reply(handler, 200 if self.lists else 404, b"{}")
+            reply(handler, 200 if self.lists else 404, self._referrers(registry, path.rpartition("/")[2]))
         else:
             return False
         return True
+
+    def _referrers(self, registry: Registry, digest: str) -> bytes:
+        manifests = []
+        for name, (media_type, data) in registry.documents.items():
+            value = json.loads(data)
+            if value.get("subject", {}).get("digest") == digest:
+                entry = {"mediaType": media_type, "digest": name, "size": len(data)}
+                manifests.append({**entry, "artifactType": value["artifactType"]})
+        return json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
 
     def _upload(self, registry: Registry, handler: BaseHTTPRequestHandler, repository: str, upload: str) -> None:
         query = {key: values[0] for key, values in parse_qs(urlsplit(handler.path).query).items()}

@@ -15,24 +15,26 @@ import click
 from forge.cli.building import settings_of
 from forge.cli.console import Console
 from forge.cli.imaging import built_artifacts, tree_content
+from forge.cli.key_file import chosen_key
 from forge.cli.options import CONTEXT, build_options, merged, working_folder
 from forge.cli.provenance import PREDICATE, statement
-from forge.cli.pushing import Note, Progress, Pushed, check_names, pusher, render_json, summary, target_name
+from forge.cli.pushing import Note, Progress, Pushed, check_names, images_of, pusher, render_json, summary, target_name
 from forge.cli.session import Session
 from forge.core.artifact import Artifact, Derived
-from forge.core.errors import UserError
 from forge.core.graph import ActionGraph
 from forge.core.image_name import ImageName
 from forge.core.label import Label
 from forge.core.provider import ImageInfo, IndexInfo
-from forge.core.target import TargetGraph
 from forge.core.tool import Content as Built
 from forge.core.tool import FileContent
 from forge.core.tree import Tree
-from forge.oci import document
+from forge.oci import document, signature
 from forge.oci.manifest import Descriptor
 from forge.oci.push import Content, Pusher
 from forge.oci.referrer import PROVENANCE, SBOM, Referrer, push_referrers
+from forge.oci.signature import SIGNED
+from forge.oci.signing import push_signature, signed
+from forge.oci.signing_key import SigningKey
 
 _PREDICATE_TYPE = "in-toto.io/predicate-type"
 
@@ -42,18 +44,22 @@ _PREDICATE_TYPE = "in-toto.io/predicate-type"
     epilog="""\b
 Examples:
   forge push //tiny_gpt2:llama --to=registry.example/team/tiny_gpt2
-  forge push //tiny_gpt2:all --to=registry.example/{package}:{name}
+  forge push //tiny_gpt2:all --to=registry.example/{package}:{name} --sign-key=cosign.key
   forge push //... --output=json     where [push] of WORKSPACE.toml says the rest""",
 )
 @click.argument("patterns", nargs=-1)
 @click.option("--to", default="", metavar="REF", help="Registry, repository, tag; filled in like the tag.")
 @click.option("--tag", default="", metavar="TAG", help="Tag; {label}, {package}, {name}, {platform} are filled in.")
 @click.option("--referrers/--noreferrers", default=True, help="Push SBOM and provenance beside each image.")
+@click.option(
+    "--sign-key", metavar="FILE", help="Private key to sign with, PEM or cosign's; `env://NAME` for a variable."
+)
 @build_options
-def command(patterns: tuple[str, ...], to: str, tag: str, referrers: bool, **flags: Any) -> int:
+def command(patterns: tuple[str, ...], to: str, tag: str, referrers: bool, sign_key: str | None, **flags: Any) -> int:
     """Build images and indexes, and push them to a registry: what it lacks, and nothing else.
 
-    Logins are Docker's. A tag means a whole image at every moment; it is set last.
+    Logins are Docker's. A tag means a whole image at every moment; it is set last. A signature is one that
+    `cosign verify --key` takes; the key's password is read from FORGE_SIGN_PASSWORD, else COSIGN_PASSWORD.
     """
     begun = time.monotonic()
     session = Session(working_folder(), os.environ)
@@ -61,9 +67,10 @@ def command(patterns: tuple[str, ...], to: str, tag: str, referrers: bool, **fla
     settings = settings_of(given)
     graph = session.load(session.patterns(patterns), settings.override)
     actions = session.analyze(graph, settings)
-    images = _images(graph, actions)
+    images = images_of(graph, actions)
     names = {label: target_name(label, info, session.workspace.push, to, tag) for label, info in images.items()}
     check_names(names)
+    key = chosen_key(session, sign_key)
     wanted = list(dict.fromkeys(each for info in images.values() for each in _artifacts(info, referrers)))
     built = dict(zip(wanted, built_artifacts(session, actions, wanted, flags), strict=True))
     console = Console.make(given.get("progress") or "auto", given.get("color") or "auto", os.environ)
@@ -75,8 +82,13 @@ def command(patterns: tuple[str, ...], to: str, tag: str, referrers: bool, **fla
     try:
         for label, info in images.items():
             one = made[names[label].registry]
-            about = _referrers(session, actions, info, built) if referrers else ()
-            pushed.append(_push(one, label, names[label], _content(session, built, info.layout), about))
+            content = _content(session, built, info.layout)
+            about = _referrers(session, actions, info, built, key) if referrers else []
+            if key is not None and referrers:
+                about += [
+                    signed(one.store, each, signature.statement(each.digest), SIGNED, key) for each in content.documents
+                ]
+            pushed.append(_push(one, label, names[label], content, about, key))
             if not as_json:
                 click.echo(f"{label}  {pushed[-1].reference}@{pushed[-1].digest}")
     finally:
@@ -88,30 +100,25 @@ def command(patterns: tuple[str, ...], to: str, tag: str, referrers: bool, **fla
     return 0
 
 
-def _push(one: Pusher, label: Label, name: ImageName, content: Content, about: Sequence[Referrer]) -> Pushed:
-    """Push an image with what is known about it, and count what went over."""
+def _push(
+    one: Pusher,
+    label: Label,
+    name: ImageName,
+    content: Content,
+    about: Sequence[Referrer],
+    key: SigningKey | None,
+) -> Pushed:
+    """Push an image with what is known about it, signed, and count what went over."""
     tally = one.tally
     before = replace(tally)
     one.push(name, content)
     if about:
         push_referrers(one, name.repository, about)
+    if key is not None:
+        for each in content.documents:
+            push_signature(one, name.repository, each.digest, f"{name.registry}/{name.repository}", key)
     counts = (tally.sent - before.sent, tally.mounted - before.mounted, tally.there - before.there)
     return Pushed(label, name.tagged, content.root.digest.oci, *counts)
-
-
-def _images(graph: TargetGraph, actions: ActionGraph) -> dict[Label, ImageInfo | IndexInfo]:
-    """Find the images and indexes that are meant; UserError when one is named that is none, or there is none."""
-    found: dict[Label, ImageInfo | IndexInfo] = {}
-    for label in graph.requested:
-        info = actions.providers.get(label)
-        if isinstance(info, (ImageInfo, IndexInfo)):
-            found[label] = info
-        elif label in graph.outright:
-            target = graph.targets[label]
-            raise UserError(f"`{label}` is a `{target.rule}`, not an image", place=target.place)
-    if not found:
-        raise UserError("No image matches", hint="`forge query 'kind(image, //...)'` lists the images")
-    return found
 
 
 def _artifacts(info: ImageInfo | IndexInfo, referrers: bool) -> list[Artifact]:
@@ -129,7 +136,11 @@ def _content(session: Session, built: Mapping[Artifact, Built | None], layout: A
 
 
 def _referrers(
-    session: Session, actions: ActionGraph, info: ImageInfo | IndexInfo, built: Mapping[Artifact, Built | None]
+    session: Session,
+    actions: ActionGraph,
+    info: ImageInfo | IndexInfo,
+    built: Mapping[Artifact, Built | None],
+    key: SigningKey | None,
 ) -> list[Referrer]:
     """Write what is known about an image: what it is made of, and where from; of an index also about its images."""
     found: list[Referrer] = []
@@ -149,4 +160,6 @@ def _referrers(
         )
         about = {_PREDICATE_TYPE: PREDICATE}
         found.append(Referrer(subject, PROVENANCE, session.store.put(said), f"{name}.provenance.json", about))
+        if key is not None:
+            found.append(signed(session.store, subject, said, PREDICATE, key))
     return found
