@@ -40,7 +40,7 @@ from forge.core.provider import (
     TestInfo,
     WheelInfo,
 )
-from forge.core.secret import is_secret_name, secret_in
+from forge.core.secret import is_excepted, is_secret_file, is_secret_name, secret_in
 from forge.loading.attribute import (
     Attributes,
     ForExecution,
@@ -103,7 +103,9 @@ __all__ = [
     "image_document",
     "image_reference",
     "is_commit",
+    "is_excepted",
     "is_revision",
+    "is_secret_file",
     "is_secret_name",
     "location",
     "model_validator",

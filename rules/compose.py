@@ -88,6 +88,8 @@ class Attrs(Attributes):
     """Environment variables of the service; no secrets."""
     secrets: tuple[str, ...] = ()
     """Names of variables whose values are given when it runs: never in the image, nor in what `forge export` writes."""
+    not_secret: tuple[str, ...] = ()
+    """Files, by path or glob, that look like secrets and are none."""
     mode: Literal["latency", "throughput"] = "throughput"
     """One item at a time, or `batch_size` of them."""
     port: int = Field(default=3000, ge=1, le=65535)
@@ -143,7 +145,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         },
         "params": dict(sorted(params.items())),
     }
-    files = place_files(context, [Placement((attrs.handler,)), *attrs.data])
+    files = place_files(context, [Placement((attrs.handler,)), *attrs.data], attrs.not_secret)
     environ = {
         "FORGE_CONFIG": f"/{CONFIG}",
         "HF_HOME": "/tmp/huggingface",
@@ -178,6 +180,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         port=attrs.port,
         drain_s=30.0 if attrs.serving.drain_s is None else attrs.serving.drain_s,
         secrets=attrs.secrets,
+        not_secret=attrs.not_secret,
     )
 
 

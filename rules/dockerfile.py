@@ -15,7 +15,11 @@ from forge.api import (
     SourceFile,
     SourceFiles,
     TargetLabel,
+    is_excepted,
+    is_secret_file,
+    is_secret_name,
     rule,
+    secret_in,
 )
 
 _NAMES = {
@@ -43,6 +47,8 @@ class Attrs(Attributes):
     """What it is built for, in one index; empty for the architecture of the target's platform."""
     secrets: tuple[str, ...] = ()
     """Names that `RUN --mount=type=secret` may mount; the values are of the environment, and in no key."""
+    not_secret: tuple[str, ...] = ()
+    """Files, by path or glob, that look like secrets and are none."""
     network: bool = False
     """Let its steps use the network; then the same key may give another image."""
     port: int = Field(default=0, ge=0, le=65535)
@@ -61,6 +67,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
         "args": {name: _text(value) for name, value in sorted(attrs.args.items())},
         "created": context.settings["created"],
         "network": attrs.network,
+        "not_secret": sorted(set(attrs.not_secret)),
         "path": attrs.dockerfile.path,
         "ref": ref,
         "secrets": sorted(set(attrs.secrets)),
@@ -107,6 +114,14 @@ def _refuse(context: Context, attrs: Attrs) -> None:
     for name, value in attrs.args.items():
         if "\0" in _text(value):
             raise context.error(f"`{name}` of `args` of `{context.label}` holds a NUL character")
+        kind = "a secret" if is_secret_name(name) else secret_in(_text(value))
+        if kind:
+            hint = "Images show their build's arguments: name it in `secrets`, and mount it where it is needed"
+            raise context.error(f"`args.{name}` of `{context.label}` looks like {kind}", hint)
+    for path in map(context.below, attrs.srcs):
+        if is_secret_file(path) and not is_excepted(path, attrs.not_secret):
+            hint = "Images are shared: name it in `secrets`, or in `not_secret` if it is none"
+            raise context.error(f"`{path}` of `{context.label}` is where secrets are kept", hint)
     if "SOURCE_DATE_EPOCH" in attrs.args:
         raise context.error(f"`{context.label}` sets SOURCE_DATE_EPOCH: it is `created` of `[image]`")
 

@@ -19,10 +19,13 @@ from forge.api import (
     WheelInfo,
     image_reference,
     rule,
+    secret_in,
 )
 
 _APP, _RUNTIME, _MODELS, _CONFIG = "opt/forge/app", "opt/forge/runtime", "models", "etc/forge/config.json"
 _TEMPLATE = Source("templates/image.Dockerfile", "rules")
+_OWN = ("Handler and data", "Configuration")
+"""Layers of files that people write, in which secrets would be."""
 _TITLE = "org.opencontainers.image."
 
 
@@ -42,11 +45,14 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
     """Ask for the layers, in order of churn, and for the image over them."""
     if len(attrs.apps) != 1 or context.platform is None:
         raise context.error(f"`{context.label}` needs exactly one service a platform, `apps` gives {len(attrs.apps)}")
+    for name, value in attrs.labels.items():
+        if kind := secret_in(value):
+            raise context.error(f"`labels.{name}` of `{context.label}` looks like {kind}", "Images are shared")
     app = context.dep(attrs.apps[0], AppInfo)
     if None in (app.environment, app.runtime, app.app, app.config) or (app.model and app.model.tree is None):
         raise context.error(f"`{attrs.apps[0]}` is not a whole service")
     layers = _layers(app)
-    inputs = _layered(context, layers)
+    inputs = _layered(context, layers, sorted(set(app.not_secret)))
     if app.environment and app.environment.base:
         inputs["base"] = app.environment.base.layout
     ref = image_reference(context)
@@ -101,13 +107,15 @@ def _layers(app: AppInfo) -> list[tuple[str, Artifact, str]]:
     return [*layers, ("Configuration", app.config, _CONFIG)]
 
 
-def _layered(context: Context, layers: list[tuple[str, Artifact, str]]) -> dict[str, Artifact]:
+def _layered(context: Context, layers: list[tuple[str, Artifact, str]], not_secret: list[str]) -> dict[str, Artifact]:
     """Ask for the layers, by the names that the tool `image` has for them."""
     inputs: dict[str, Artifact] = {}
     for number, (what, artifact, place) in enumerate(layers):
         tool = "model_layers" if what == "Model" else "layer"
         outputs = ["layers/"] if what == "Model" else ["layer", "descriptor"]
         params: dict[str, Any] = {"place": {"content": place}}
+        if what in _OWN:
+            params["not_secret"] = not_secret
         made = context.tool(
             tool,
             params if what == "Model" else {**params, "compression": "gzip"},

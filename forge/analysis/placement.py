@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from forge.analysis.context import Context
 from forge.core.artifact import Artifact, Placement
-from forge.core.secret import is_secret_file
+from forge.core.secret import is_excepted, is_secret_file
 
 
-def place_files(context: Context, placements: Iterable[Placement]) -> dict[str, Artifact]:
+def place_files(
+    context: Context, placements: Iterable[Placement], not_secret: Sequence[str] = ()
+) -> dict[str, Artifact]:
     """Say where files go; AnalysisError for two in one place, and for a file in which secrets are kept."""
     found: dict[str, Artifact] = {}
     for each in placements:
         for source in each.sources:
             path = context.below(source)
-            if is_secret_file(path):
+            if is_secret_file(path) and not is_excepted(path, not_secret):
                 hint = "Images are shared: give secrets when the container runs"
                 raise context.error(f"`{path}` of `{context.label}` is where secrets are kept", hint)
             place = _place(each, path)

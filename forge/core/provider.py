@@ -115,6 +115,8 @@ class AppInfo(Provider):
     """What it takes at most to finish what it has begun, when it is told to stop."""
     secrets: tuple[str, ...] = ()
     """Variables whose values are given when it runs."""
+    not_secret: tuple[str, ...] = ()
+    """Files of its own that look like secrets and are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 _NAME = re.compile(r"(?i)(^|_)(token|secret|password|passwd|api_?key|private_?key|credentials?)($|_)")
@@ -16,7 +17,7 @@ _VALUES = {
     "a package index's token": r"\b(pypi-AgE[A-Za-z0-9_-]{20,}|npm_[A-Za-z0-9]{30,})",
     "a JSON web token": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a login in an address": r"\b[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@",
+    "a login in an address": r"\b[a-z][a-z0-9+.-]{0,20}://[^/\s:@]*:[^/\s@]+@",
 }
 """Forms that issuers give their tokens, so that they are found where they should not be."""
 _FILES = (
@@ -39,3 +40,8 @@ def secret_in(value: str) -> str:
 def is_secret_file(path: str) -> bool:
     """Say whether a file is one of those in which secrets are kept, or in a folder of them."""
     return any(fnmatchcase(part, glob) for part in path.split("/") for glob in _FILES)
+
+
+def is_excepted(path: str, names: Iterable[str]) -> bool:
+    """Say whether a file is among those of which somebody said that they are no secret, by path, its end, or glob."""
+    return any(fnmatchcase(path, each) or fnmatchcase(path, f"*/{each}") for each in names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -18,6 +18,7 @@ from forge.oci.check import Check
 from forge.oci.dockerfile_scan import faults_of
 from forge.oci.flatten import flatten
 from forge.oci.image import answer
+from forge.oci.leak import check_layer, check_texts
 from forge.oci.manifest import Descriptor, Index, Machine
 from forge.oci.summary import ImageSummary, summarize_all
 from forge.oci.validate import validate_all
@@ -25,7 +26,7 @@ from forge.oci.validate import validate_all
 DOCKERFILE_VERSION: Final = "1"
 """Goes into keys, with the versions of buildx and BuildKit."""
 FLATTEN_VERSION: Final = "1"
-_PARAMS = ("architectures", "args", "created", "network", "path", "ref", "secrets", "target")
+_PARAMS = ("architectures", "args", "created", "network", "not_secret", "path", "ref", "secrets", "target")
 
 
 def builder_tool(builder: ImageBuilder) -> Tool:
@@ -39,7 +40,7 @@ def build(builder: ImageBuilder, request: ToolRequest) -> Mapping[str, Content]:
     Inputs: `dockerfile`; `context/PATH` for each file of the context; `files/NAME` for a named context that is a folder
     or a file, `images/NAME/N` for one that is an image, of each architecture.
     Parameters: `architectures`; `args`; `created`, the time that everything bears; `network`, whether steps have one;
-    `path` of the Dockerfile in messages; `ref`; `secrets`, names; `target`, a stage.
+    `not_secret`, files that are none; `path` of the Dockerfile in messages; `ref`; `secrets`, names; `target`, a stage.
     Outputs: `layout` and `digest`, as of the tool `image`.
     """
     check = Check("dockerfile")
@@ -69,7 +70,9 @@ def build(builder: ImageBuilder, request: ToolRequest) -> Mapping[str, Content]:
             network=check.boolean(request.params.get("network", False), "network"),
         )
     )
-    return _outputs(request.store, made, architectures, {mediatype.REF_NAME: ref} if ref else {})
+    found = _outputs(request.store, made, architectures, {mediatype.REF_NAME: ref} if ref else {})
+    _refuse_secrets(request, made, contexts.values())
+    return found
 
 
 def flattened(request: ToolRequest) -> Mapping[str, Content]:
@@ -87,6 +90,22 @@ def _refuse(text: str, path: str, contexts: Mapping[str, object], args: Mapping[
         # The executor puts the target's label before the first one's text.
         first = Fault(f"{faults[0].place}: {faults[0].text}", hint=faults[0].hint)
         raise ActionFailed(first, *faults[1:])
+
+
+def _refuse_secrets(request: ToolRequest, made: Tree, contexts: Iterable[Tree | Layout]) -> None:
+    """Look for secrets in what the Dockerfile's own steps made: layers, configuration, history."""
+    check = Check("dockerfile")
+    excepted = check.texts(request.params.get("not_secret", []), "not_secret")
+    given = [each.tree for each in contexts if isinstance(each, Layout)]
+    known = {layer.digest for tree in given for image in summarize_all(tree, request.store) for layer in image.layers}
+    for image in summarize_all(made, request.store):
+        check_texts(check, document.decode(request.store.read(image.config)), "config")
+        for layer in image.layers:
+            if layer.digest not in known:
+                known.add(layer.digest)
+                with request.store.open(layer.digest) as blob:
+                    check_layer(check, blob, mediatype.LAYERS[layer.media_type], excepted)
+    check.finish(ActionFailed)
 
 
 def _below(request: ToolRequest, folder: str) -> dict[str, Entry]:

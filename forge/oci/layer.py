@@ -14,6 +14,7 @@ from forge.core.tool import Content, FileContent, ToolRequest
 from forge.core.tree import Entry, File, Symlink, Tree, merge, under
 from forge.oci import document, gzip, mediatype, tar
 from forge.oci.check import Check
+from forge.oci.leak import check_entries
 from forge.oci.validate import validate_layer
 
 LAYER_VERSION: Final = f"1+{gzip.CODEC}"
@@ -47,11 +48,12 @@ class LayerDescriptor:
 def assemble(request: ToolRequest) -> Mapping[str, Content]:
     """Place the inputs and write them as one layer.
 
-    Parameters: `place` (input's name -> path in the image: a tree lies below it, a file is it) and
-    `compression` (`gzip` or `none`). Outputs: `layer` and `descriptor`.
+    Parameters: `place` (input's name -> path in the image: a tree lies below it, a file is it);
+    `compression` (`gzip` or `none`); `not_secret`, where files are to be looked through for secrets: those that are
+    none. Outputs: `layer` and `descriptor`.
     """
     check = Check("layer")
-    check.known(request.params, ("place", "compression"))
+    check.known(request.params, ("place", "compression", "not_secret"))
     places = check.pairs(request.params.get("place"), "place")
     compression = check.text(request.params.get("compression", "gzip"), "compression")
     if compression not in ("gzip", "none"):
@@ -59,8 +61,13 @@ def assemble(request: ToolRequest) -> Mapping[str, Content]:
     for name in sorted(places.keys() ^ request.inputs.keys()):
         check.fault(f"`{name}` is not both an input and a key of `place`")
     check.finish(ActionFailed)
+    excepted = check.texts(request.params.get("not_secret", []), "not_secret")
+    check.finish(ActionFailed)
     entries = _place(request, places)
     _refuse(entries)
+    if "not_secret" in request.params:
+        check_entries(check, entries, request.store, excepted)
+        check.finish(ActionFailed)
     pieces = list(tar.parts(entries))
     chunks = _counted(tar.stream(pieces, request.store), pieces, request)
     made = _gzip(chunks, request.store) if compression == "gzip" else _plain(chunks, pieces, request.store)

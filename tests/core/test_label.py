@@ -40,7 +40,7 @@ def test_parses_a_label(text: str, package: str | None, expected: Label) -> None
     ["", "b", ":b", "/a:b", "//", "//a:", "//a:b:c", "//a/:b", "///a:b", "//a//b:c", "//../a:b", "//a:../b", "//a:b\n",
      "//a b:c", "//.a:b", "//a/...", "//ä:b", "//a:-b"],
 )  # fmt: skip
-def test_refuses_what_is_no_label(text: str) -> None:
+def test_i05_refuses_what_is_no_label(text: str) -> None:
     with pytest.raises(LoadError) as caught:
         Label.parse(text)
 

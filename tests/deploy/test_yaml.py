@@ -38,6 +38,6 @@ def test_it_is_ascii_and_the_same_each_time(value: dict[str, Value]) -> None:
         "\x7f", "𝄞", "'", '"', "\\",
     ],
 )  # fmt: skip
-def test_a_text_stays_one_text(text: str) -> None:
+def test_i05_a_text_stays_one_text(text: str) -> None:
     assert {text: text, "list": [text]} == reader.safe_load(yaml.document({text: text, "list": [text]}))
     assert 3 == len(yaml.document({text: text, "list": [text]}).splitlines())

@@ -110,7 +110,7 @@ def test_the_service_is_what_the_image_runs(built: Built, tree: dict[str, Member
     assert list(config["config"]["ExposedPorts"]) == ["3000/tcp"]
 
 
-def test_nothing_tells_where_or_by_whom_it_was_built(
+def test_i03_nothing_tells_where_or_by_whom_it_was_built(
     built: Built, layers: list[Layer], needles: frozenset[bytes]
 ) -> None:
     layout = built.layout
@@ -125,7 +125,7 @@ def test_nothing_tells_where_or_by_whom_it_was_built(
     assert not re.search(r'"(/tmp/(?!huggingface)[^"]+|/home/[^"]+|/root[^"]*)"', said)
 
 
-def test_entries_have_no_owner_no_time_and_no_special_rights(layers: list[Layer]) -> None:
+def test_i02_entries_have_no_owner_no_time_and_no_special_rights(layers: list[Layer]) -> None:
     members = [member for layer in layers for member in layer.members]
 
     assert {member.kind for member in members} == {"file", "link", "folder"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import urllib.request
 import uuid
@@ -186,6 +188,9 @@ def test_what_is_known_about_an_image_is_found_by_its_digest(forge: Forge, repos
         documents[each["artifactType"]] = get(f"blobs/{manifest['layers'][0]['digest']}")
     sbom, provenance = documents["application/vnd.cyclonedx+json"], documents["application/vnd.in-toto+json"]
 
+    said = json.dumps([sbom, provenance, listed])
+    assert not re.search(r'"(/tmp/(?!huggingface)|/home/|/root)|\b(' + re.escape(socket.gethostname()) + r")\b", said)
+    assert str(forge.cwd) not in said
     assert row["digest"] == sbom["metadata"]["component"]["version"]
     assert row["digest"] == f"sha256:{provenance['subject'][0]['digest']['sha256']}"
     names = {each["uri"] for each in provenance["predicate"]["buildDefinition"]["resolvedDependencies"]}

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,6 +131,40 @@ def test_platforms_of_one_base_share_its_layers(vendors: Vendors) -> None:
     )
 
     assert len(set(llama) & set(vllm)) >= len(vendors.bases["l4t_jetpack"].manifest["layers"])
+
+
+def test_images_of_one_workspace_store_a_shared_layer_once(vendors: Vendors, tmp_path: Path) -> None:
+    """Nine of //gpt2's fourteen platforms, each in a repository of its own; the others' layers have gigabytes."""
+    platforms = (*PLATFORMS, *(f"{device}_llm_{engine}" for device in ("cpu", "arm") for engine in ("trf", "llama")))
+    goal = f"--to={REGISTRY}/shared/{uuid.uuid4().hex[:12]}/{{platform}}"
+    labels = [f"//gpt2:{each}" for each in platforms]
+    vendors.forge("build", *labels, *OVERRIDE)
+    manifests = [vendors.layout(each).manifest for each in platforms]
+    named = [part for each in manifests for part in (each["config"], *each["layers"])]
+    documents = sum(vendors.layout(each).index["manifests"][0]["size"] for each in platforms)
+    once = sum({each["digest"]: each["size"] for each in named}.values())
+    # What one image names twice is one blob there.
+    all_ = sum(sum({p["digest"]: p["size"] for p in (m["config"], *m["layers"])}.values()) for m in manifests)
+
+    def push(forge: Forge) -> list[dict[str, int]]:
+        options = (goal, "--noreferrers", "--output=json", *OVERRIDE)
+        return [row["bytes"] for row in forge("push", *labels, *options).table["images"]]
+
+    first, again = push(vendors.forge), push(vendors.forge)
+    changed = vendors.forge.elsewhere(tmp_path / "changed")
+    with (changed.cwd / "targets/gpt2/handler.py").open("a") as file:
+        file.write(f"# {uuid.uuid4()}\n")
+    edited = push(changed)
+    changed("clean")
+
+    assert all_ > once + 10**8
+    assert (once + documents, all_ - once) == (total(first, "sent"), total(first, "mounted"))
+    assert (0, 0, all_ + documents) == tuple(total(again, each) for each in ("sent", "mounted", "there"))
+    assert all(0 < each["sent"] < 100_000 for each in edited)
+
+
+def total(rows: list[dict[str, int]], what: str) -> int:
+    return sum(row[what] for row in rows)
 
 
 def write_wheel(folder: Path, name: str, version: str) -> None:

@@ -158,7 +158,7 @@ def test_a_builder_that_writes_layers_anew_is_refused() -> None:
 
 
 @pytest.mark.parametrize("user", ["0\nRUN id", "$(id)", "{{ 1 }}", "a b", "a\\", "#"])
-def test_a_value_that_could_end_its_line_is_refused(user: str) -> None:
+def test_i05_a_value_that_could_end_its_line_is_refused(user: str) -> None:
     store = MemoryStore()
     builder = FakeImageBuilder(store)
 
@@ -168,7 +168,7 @@ def test_a_value_that_could_end_its_line_is_refused(user: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["a\nRUN id", 'a"b', "$HOME", "{{ 1 }}", "\\", "a]"])
-def test_words_of_an_entry_point_are_json(word: str) -> None:
+def test_i05_words_of_an_entry_point_are_json(word: str) -> None:
     store = MemoryStore()
     builder = FakeImageBuilder(store)
     buildx.assemble(builder, requests(store, entrypoint=["/x", word])[1])
@@ -179,6 +179,6 @@ def test_words_of_an_entry_point_are_json(word: str) -> None:
 
 
 @pytest.mark.parametrize("template", ["{{ nothing }}", "{% if %}", "{{ ().__class__.__bases__ }}"])
-def test_a_template_that_does_not_work_out_is_an_error(template: str) -> None:
+def test_i05_a_template_that_does_not_work_out_is_an_error(template: str) -> None:
     with pytest.raises(ActionFailed, match="template does not work out"):
         render(template, {})

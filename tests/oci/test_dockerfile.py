@@ -148,3 +148,43 @@ def test_a_base_without_a_digest_is_refused_before_anything_runs() -> None:
     with pytest.raises(ActionFailed, match=r"pkg/D:1: The image `debian:12` has no digest[\s\S]*pkg/D:2"):
         dockerfile.build(builder, request(store, "FROM debian:12\nADD https://x.org/ /\n"))
     assert builder.builds == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"Env": ["A=https://me:hunter22@x.test/"]}, "`config.config.Env.0` looks as if it held a login"),
+        ({"Labels": {"key": "-----BEGIN PRIVATE KEY-----"}}, "`config.config.Labels.key` looks as if it held a pr"),
+    ],
+)
+def test_i01_a_secret_of_a_step_is_found(settings: dict[str, object], expected: str) -> None:
+    store = MemoryStore()
+    builder = FakeImageBuilder(store)
+    builder.settings = settings
+
+    with pytest.raises(ActionFailed, match=expected) as caught:
+        dockerfile.build(builder, request(store))
+    assert "hunter22" not in str(caught.value)
+
+
+def test_i01_a_layer_of_a_step_is_looked_through_and_one_of_a_context_is_not() -> None:
+    store = MemoryStore()
+    asked = request(store, "FROM base\n")
+    leaky = make_image(store, [make_layer(store, {"srv/.env": File(store.put(b"A=b"))})])
+    made = replace(asked, inputs={**asked.inputs, "images/base/0": _layout(store, leaky)})
+    dockerfile.build(FakeImageBuilder(store), made)
+
+    class Copies(FakeImageBuilder):
+        """Takes a layer from nowhere, as a step makes one."""
+
+        def build(self, build: ImageBuild) -> Tree:
+            return leaky
+
+    with pytest.raises(ActionFailed, match=r"`srv/.env` is where secrets are kept"):
+        dockerfile.build(Copies(store), asked)
+    dockerfile.build(Copies(store), replace(asked, params={**asked.params, "not_secret": [".env"]}))
+
+
+def _layout(store: MemoryStore, tree: Tree) -> TreeContent:
+    store.put(tree.encoded)
+    return TreeContent(tree.digest, tree.root)

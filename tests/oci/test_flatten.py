@@ -61,7 +61,7 @@ def changesets(draw: st.DrawFn) -> Layer:
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(changesets(), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_whiteouts_hide_lower_layers_only(layers: list[Layer], random: Random) -> None:
+def test_a04_whiteouts_hide_lower_layers_only(layers: list[Layer], random: Random) -> None:
     tars = []
     for entries, hidden, opaque in layers:
         members = [as_member(path, entry) for path, entry in entries.items()]
@@ -110,25 +110,25 @@ def test_a_folder_over_a_folder_keeps_what_is_in_it() -> None:
     assert flat([folder("a"), member("a/b", b"x")], [folder("a")]) == {"a/b": text("x")}
 
 
-def test_a_link_in_a_lower_layer_is_not_followed() -> None:
+def test_a04_a_link_in_a_lower_layer_is_not_followed() -> None:
     lower = [link("lib", "usr/lib"), folder("usr"), folder("usr/lib")]
 
     assert flat(lower, [member("lib/x", b"x")]) == {"usr/lib": Folder(), "lib/x": text("x")}
 
 
-def test_a_whiteout_does_not_follow_links() -> None:
+def test_a04_a_whiteout_does_not_follow_links() -> None:
     lower = [link("lib", "usr"), folder("usr"), member("usr/x", b"x")]
 
     assert flat(lower, [member("lib/.wh.x")])["usr/x"] == text("x")
 
 
-def test_a_whiteout_of_a_parent_leaves_what_its_own_layer_adds() -> None:
+def test_a04_a_whiteout_of_a_parent_leaves_what_its_own_layer_adds() -> None:
     lower = [folder("a"), member("a/old")]
 
     assert flat(lower, [folder("a"), member("a/new", b"x"), member(".wh.a")]) == {"a/new": text("x")}
 
 
-def test_an_opaque_folder_keeps_nothing_of_lower_layers() -> None:
+def test_a04_an_opaque_folder_keeps_nothing_of_lower_layers() -> None:
     lower = [folder("a"), member("a/old"), folder("a/b"), member("a/b/old")]
 
     assert flat(lower, [folder("a"), member("a/new", b"x"), member("a/.wh..wh..opq")]) == {"a/new": text("x")}

@@ -270,7 +270,7 @@ def test_without_a_login_it_is_said_that_one_is_wanted(here: Here) -> None:
         here.push()
 
 
-def test_a_login_goes_to_no_other_host_that_uploads_are_sent_to(tmp_path: Path) -> None:
+def test_i04_a_login_goes_to_no_other_host_that_uploads_are_sent_to(tmp_path: Path) -> None:
     with open_registry(blobs_elsewhere=True) as registry:
         here = Here(registry)
         here.writable.uploads_address = registry.blobs_address
@@ -282,7 +282,7 @@ def test_a_login_goes_to_no_other_host_that_uploads_are_sent_to(tmp_path: Path) 
     assert elsewhere and [] == [headers for headers in elsewhere if "authorization" in headers]
 
 
-def test_a_login_goes_to_no_other_host_that_a_request_is_redirected_to(tmp_path: Path) -> None:
+def test_i04_a_login_goes_to_no_other_host_that_a_request_is_redirected_to(tmp_path: Path) -> None:
     with open_registry(blobs_elsewhere=True) as registry:
         here = Here(registry)
         registry.login = ("me", SECRET)
@@ -295,7 +295,7 @@ def test_a_login_goes_to_no_other_host_that_a_request_is_redirected_to(tmp_path:
     assert "authorization" not in elsewhere
 
 
-def test_no_upload_goes_from_https_to_http() -> None:
+def test_i04_no_upload_goes_from_https_to_http() -> None:
     uploader = Uploader("https://vendor.test", Connection({}), RegistryLogin(DockerConfig({}), Connection({})))
 
     with pytest.raises(Unavailable, match="from https to `http://elsewhere.test/u\\?\\*\\*\\*`"):

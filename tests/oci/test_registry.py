@@ -244,7 +244,7 @@ def test_a_wrong_login_is_said_and_not_shown(registry: Registry, tmp_path: Path)
     assert SECRET not in said[0]
 
 
-def test_a_token_goes_to_no_other_host(tmp_path: Path) -> None:
+def test_i04_a_token_goes_to_no_other_host(tmp_path: Path) -> None:
     with open_registry(blobs_elsewhere=True) as registry:
         registry.login = ("me", SECRET)
         registry.tag("acme/base", "1.0", registry.image(TARS))
@@ -258,7 +258,7 @@ def test_a_token_goes_to_no_other_host(tmp_path: Path) -> None:
     assert [headers for headers in elsewhere if "authorization" in headers] == []
 
 
-def test_a_login_goes_to_no_realm_over_plain_http_elsewhere(registry: Registry, tmp_path: Path) -> None:
+def test_i04_a_login_goes_to_no_realm_over_plain_http_elsewhere(registry: Registry, tmp_path: Path) -> None:
     registry.login, registry.realm = ("me", SECRET), "http://tokens.example/token"
     _, said = lock(registry, environ=docker_config(tmp_path, registry))
 
@@ -272,7 +272,7 @@ def test_a_missing_architecture_names_those_that_are_there(registry: Registry) -
         lock(registry, "arm64")
 
 
-def test_a_platform_that_lies_is_found_out(registry: Registry) -> None:
+def test_a05_a_platform_that_lies_is_found_out(registry: Registry) -> None:
     registry.tag("acme/base", "1.0", registry.index((registry.image(TARS), "arm64")))
 
     with pytest.raises(ForgeError, match="for linux on amd64, not for linux on arm64"):
@@ -303,7 +303,7 @@ def test_a_manifest_of_docker_is_read(registry: Registry) -> None:
     ],
     ids=["media type", "both", "layer", "algorithm", "empty", "huge"],
 )
-def test_documents_that_lie_are_refused(registry: Registry, change: dict[str, object], fault: str) -> None:
+def test_a05_documents_that_lie_are_refused(registry: Registry, change: dict[str, object], fault: str) -> None:
     found = {**json.loads(registry.documents[registry.image(TARS)["digest"]][1]), **change}
     registry.tag("acme/base", "1.0", registry.document(found))
     try:
@@ -314,7 +314,7 @@ def test_documents_that_lie_are_refused(registry: Registry, change: dict[str, ob
     assert fault in said
 
 
-def test_an_index_in_an_index_is_not_followed(registry: Registry) -> None:
+def test_a05_an_index_in_an_index_is_not_followed(registry: Registry) -> None:
     inner = registry.index((registry.image(TARS), "amd64"))
     registry.tag("acme/base", "1.0", registry.index((inner, "amd64")))
 
@@ -322,7 +322,7 @@ def test_an_index_in_an_index_is_not_followed(registry: Registry) -> None:
         lock(registry)
 
 
-def test_a_layer_that_is_not_what_its_diff_id_says_is_refused(registry: Registry) -> None:
+def test_a04_a_layer_that_is_not_what_its_diff_id_says_is_refused(registry: Registry) -> None:
     described = registry.image(TARS)
     found = json.loads(registry.documents[described["digest"]][1])
     found["layers"].reverse()

@@ -75,7 +75,7 @@ HOUSE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", HOUSE)
-def test_a_rule_of_the_house_holds_for_its_own_layers_only(kind: str) -> None:
+def test_i02_a_rule_of_the_house_holds_for_its_own_layers_only(kind: str) -> None:
     data, message = HOUSE[kind]
     made, other = Handmade(tars=[data]), Handmade(tars=[data])
 

@@ -180,7 +180,7 @@ DOCUMENTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS)
-def test_a_fault_of_a_document_is_found(kind: str) -> None:
+def test_a05_a_fault_of_a_document_is_found(kind: str) -> None:
     fields, message = DOCUMENTS[kind]
     made = Handmade(**fields)
 
@@ -188,7 +188,7 @@ def test_a_fault_of_a_document_is_found(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("depth", "message"), [(0, ""), (2, ""), (3, "more than 2 deep")])
-def test_indexes_lie_in_one_another_to_a_limit(depth: int, message: str) -> None:
+def test_a05_indexes_lie_in_one_another_to_a_limit(depth: int, message: str) -> None:
     made = Handmade()
     made.index = lambda document: made.nest(document, depth)
 
@@ -197,7 +197,7 @@ def test_indexes_lie_in_one_another_to_a_limit(depth: int, message: str) -> None
     assert bool(found) == bool(message)
 
 
-def test_an_index_in_itself_is_found() -> None:
+def test_a05_an_index_in_itself_is_found() -> None:
     """Only a store that gives wrong bytes can hold one: its digest would have to be in it."""
     made = Handmade()
     made.index = lambda document: made.nest(document, 1)

@@ -76,3 +76,7 @@ def test_a_value_that_looks_like_a_token_is_refused_whatever_its_name(package: F
     assert "`env.GREETING` of `//pkg:server@cpu_llm_trf` looks like a Hugging Face token" in package.error(
         "//pkg:server", analyze=True
     )
+
+
+def test_i01_a_file_that_looks_like_a_secret_and_is_none_is_named(package: FakeWorkspace) -> None:
+    assert [".env"] == placed(package, '[".env"]\nnot_secret = [".env"]')

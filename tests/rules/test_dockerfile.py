@@ -43,6 +43,7 @@ def test_the_action_is_the_whole_of_it(package: FakeWorkspace) -> None:
         "args": {},
         "created": "1970-01-01T00:00:00Z",
         "network": False,
+        "not_secret": [],
         "path": "targets/pkg/Dockerfile",
         "ref": "acme/pkg:own",
         "secrets": [],
@@ -102,10 +103,35 @@ def test_platforms_make_an_image_each(package: FakeWorkspace) -> None:
         ('target = "--x"', "`'--x'` of `target`"),
     ],
 )
-def test_a_name_that_could_be_more_is_refused(package: FakeWorkspace, line: str, expected: str) -> None:
+def test_i05_a_name_that_could_be_more_is_refused(package: FakeWorkspace, line: str, expected: str) -> None:
     package.build(OWN + line + '\n[own2]\nrule = "command"\nshell = "true"\nouts = ["x"]\n')
 
     assert expected in package.error(LABEL, analyze=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('args = { HF_TOKEN = "x" }', "`args.HF_TOKEN` of `//pkg:own` looks like a secret"),
+        ('args = { INDEX = "https://me:hunter22@x.test/simple" }', "`args.INDEX` of `//pkg:own` looks like a login"),
+        ('srcs = ["*", ".env"]', "`.env` of `//pkg:own` is where secrets are kept"),
+    ],
+)
+def test_i01_a_secret_goes_by_mount_alone(package: FakeWorkspace, line: str, expected: str) -> None:
+    package.write("targets/pkg/.env")
+    own = OWN if line.startswith("args") else OWN.replace('srcs = ["a.txt"]\n', "")
+    package.build(f"{own}{line}\n")
+    message = package.error(LABEL, analyze=True)
+
+    assert expected in message and "hunter22" not in message
+    assert "name it in `secrets`" in message
+
+
+def test_i01_a_file_that_is_no_secret_is_named(package: FakeWorkspace) -> None:
+    package.write("targets/pkg/.env")
+    package.build(OWN.replace('srcs = ["a.txt"]', 'srcs = [".env"]') + 'not_secret = [".env"]\n')
+
+    assert [".env"] == params(package)["not_secret"]
 
 
 @pytest.mark.parametrize("value", ["[]", '["amd64", "amd64"]'])
