@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -20,7 +20,7 @@ from forge.oci.flatten import flatten
 from forge.oci.image import answer
 from forge.oci.leak import check_layer, check_texts
 from forge.oci.manifest import Descriptor, Index, Machine
-from forge.oci.summary import ImageSummary, summarize_all
+from forge.oci.summary import ImageSummary, LayerSummary, summarize_all
 from forge.oci.validate import validate_all
 
 DOCKERFILE_VERSION: Final = "1"
@@ -97,15 +97,23 @@ def _refuse_secrets(request: ToolRequest, made: Tree, contexts: Iterable[Tree | 
     check = Check("dockerfile")
     excepted = check.texts(request.params.get("not_secret", []), "not_secret")
     given = [each.tree for each in contexts if isinstance(each, Layout)]
-    known = {layer.digest for tree in given for image in summarize_all(tree, request.store) for layer in image.layers}
+    bases = [image.layers for tree in given for image in summarize_all(tree, request.store)]
+    known = {layer.digest for base in bases for layer in base}
     for image in summarize_all(made, request.store):
         check_texts(check, document.decode(request.store.read(image.config)), "config")
-        for layer in image.layers:
+        for layer in image.layers[max((_shared(image.layers, base) for base in bases), default=0) :]:
             if layer.digest not in known:
                 known.add(layer.digest)
                 with request.store.open(layer.digest) as blob:
                     check_layer(check, blob, mediatype.LAYERS[layer.media_type], excepted)
     check.finish(ActionFailed)
+
+
+def _shared(layers: Sequence[LayerSummary], base: Sequence[LayerSummary]) -> int:
+    """Count the layers that a base has given; BuildKit packs them again, and leaves their history."""
+    pairs = list(zip(layers, base, strict=False))
+    same = len(pairs) == len(base) and all(one.created_by == other.created_by for one, other in pairs)
+    return len(base) if same else 0
 
 
 def _below(request: ToolRequest, folder: str) -> dict[str, Entry]:

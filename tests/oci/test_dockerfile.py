@@ -170,7 +170,7 @@ def test_i01_a_secret_of_a_step_is_found(settings: dict[str, object], expected: 
 def test_i01_a_layer_of_a_step_is_looked_through_and_one_of_a_context_is_not() -> None:
     store = MemoryStore()
     asked = request(store, "FROM base\n")
-    leaky = make_image(store, [make_layer(store, {"srv/.env": File(store.put(b"A=b"))})])
+    leaky = make_image(store, [make_layer(store, {"srv/.env": File(store.put(b"A=b"))})], history=["COPY . /srv"])
     made = replace(asked, inputs={**asked.inputs, "images/base/0": _layout(store, leaky)})
     dockerfile.build(FakeImageBuilder(store), made)
 
