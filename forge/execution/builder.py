@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.core.artifact import Artifact, Derived
+from forge.core.digest import Digest
 from forge.core.errors import InternalError
 from forge.core.event import Plan, Warned
 from forge.core.graph import ActionGraph
 from forge.core.tool import Content, FileContent
 from forge.core.tree import Tree
-from forge.execution.scheduler import Run, Scheduler
+from forge.execution.run import Run
+from forge.execution.scheduler import Scheduler
 from forge.execution.store import LocalStore, MissingBlob
 
 _ATTEMPTS = 20
@@ -28,8 +30,21 @@ class Builder:
         """Run the actions that the artifacts need, and verify what they came to.
 
         A blob that is gone or damaged makes its action run again: everything that was finished is
-        cached, so beginning again costs little.
+        cached, so beginning again costs little. What goes to a remote cache is there when it returns.
         """
+        remote = self.scheduler.remote
+        try:
+            run = self._build(graph, artifacts)
+            if remote is not None:
+                run.remote = frozenset(remote.hits) - frozenset(run.ran)
+                remote.finish()
+            return run
+        except BaseException:
+            if remote is not None:
+                remote.stop()
+            raise
+
+    def _build(self, graph: ActionGraph, artifacts: Iterable[Artifact]) -> Run:
         wanted = list(artifacts)
         names = graph.closure(wanted)
         ran: Sequence[str] = ()
@@ -41,7 +56,8 @@ class Builder:
                 self._verify(run, wanted)
             except MissingBlob as error:
                 how = "was damaged" if error.corrupt else "is gone"
-                self.scheduler.listener(Warned(f"`{error.digest.short}` of the store {how}: making it again"))
+                where = "remote cache" if error.promised else "store"
+                self.scheduler.listener(Warned(f"`{error.digest.short}` of the {where} {how}: making it again"))
                 self.scheduler.cache.forget_presence()
                 self.scheduler.careful = True
                 ran = error.ran or ran
@@ -57,15 +73,18 @@ class Builder:
         return self.scheduler.sources.content(artifact)
 
     def _verify(self, run: Run, artifacts: Sequence[Artifact]) -> None:
+        digests: list[Digest] = []
         for artifact in artifacts:
             content = self.content(run, artifact)
             if content is None or not isinstance(artifact, Derived):
                 continue
             if isinstance(content, FileContent):
-                self.store.verify(content.digest)
-                continue
-            for _, file in Tree.decode(self.store.read(content.tree)).files():
-                self.store.verify(file.digest)
+                digests.append(content.digest)
+            else:
+                digests += [file.digest for _, file in Tree.decode(self.store.read(content.tree)).files()]
+        self.store.expect(digests)
+        for digest in digests:
+            self.store.verify(digest)
 
 
 def failed_labels(run: Run, graph: ActionGraph, outputs: Mapping[object, Iterable[Artifact]]) -> set[object]:

@@ -19,7 +19,8 @@ from forge.core.tree import File, Tree
 from forge.execution.action_cache import ActionCache
 from forge.execution.builder import Builder
 from forge.execution.executor import Executor, Outcome
-from forge.execution.scheduler import Run, Scheduler
+from forge.execution.run import Run
+from forge.execution.scheduler import Scheduler
 from forge.execution.source import SourceCache
 from forge.execution.store import LocalStore
 from forge.execution.trace import TraceLog
