@@ -61,6 +61,11 @@ class Breaker:
         self._failures = 0
         return True
 
+    def give_up(self, reason: str) -> None:
+        """Ask the remote cache nothing any more."""
+        self.is_open = True
+        self.tell("given up", f"{reason}: this build goes on without it")
+
     def tell(self, kind: str, text: str) -> None:
         """Warn, once of a kind."""
         with self._lock:
@@ -72,9 +77,8 @@ class Breaker:
     def _fail(self, reason: str) -> None:
         with self._lock:
             self._failures += 1
-            ends = self._failures >= PATIENCE and not self.is_open
-            self.is_open |= ends
+            ends = self._failures >= PATIENCE
         if ends:
-            self.tell("given up", f"failed {PATIENCE} times in a row, and this build goes on without it ({reason})")
+            self.give_up(f"failed {PATIENCE} times in a row ({reason})")
         else:
             self.tell("fails", f"failed, and the build goes on: {reason}")

@@ -59,6 +59,8 @@ class Builder:
                 where = "remote cache" if error.promised else "store"
                 self.scheduler.listener(Warned(f"`{error.digest.short}` of the {where} {how}: making it again"))
                 self.scheduler.cache.forget_presence()
+                if error.promised and self.scheduler.remote is not None:
+                    self.scheduler.remote.disappoint()
                 self.scheduler.careful = True
                 ran = error.ran or ran
                 continue

@@ -26,8 +26,8 @@ class RemoteOrigin:
         self._promised: set[bytes] = set()
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._lock = threading.Lock()
-        self.broken = False
-        """A promise was not kept: nothing is taken for promised any more without asking."""
+        self.bad: set[bytes] = set()
+        """What it did not give, or not rightly: it is not believed to have that, whatever it says."""
         self.brought = 0
         """Bytes that came."""
 
@@ -43,7 +43,7 @@ class RemoteOrigin:
         """Take note of what the remote cache has."""
         found = {bytes.fromhex(digest.hash) for digest in digests}
         with self._lock:
-            self._promised |= found
+            self._promised |= found - self.bad
 
     def lacks(self, digests: Collection[Digest], *, ask: bool) -> set[Digest]:
         """Tell which of some blobs are neither here nor there.
@@ -52,10 +52,9 @@ class RemoteOrigin:
         believed to have what its results name, until somebody reads it.
         """
         unknown = [each for each in set(digests) if not self.promises(each) and not self._store.holds(each)]
-        if not unknown:
-            return set()
-        if not (ask or self.broken):
-            return set()
+        bad = {each for each in unknown if bytes.fromhex(each.hash) in self.bad}
+        if bad or not unknown or not (ask or self.bad):
+            return bad
         return self._breaker.ask(lambda cache: cache.missing(unknown), set(unknown))
 
     def bring(self, digest: Digest) -> bool:
@@ -125,7 +124,8 @@ class RemoteOrigin:
 
     def _break(self, digest: Digest) -> None:
         """Believe nothing of what was promised: what is still wanted is asked about again."""
+        name = bytes.fromhex(digest.hash)
         with self._lock:
-            if bytes.fromhex(digest.hash) in self._promised:
-                self.broken = True
+            self.bad.add(name)
+            if name in self._promised:
                 self._promised.clear()

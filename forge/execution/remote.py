@@ -21,6 +21,9 @@ from forge.execution.origin import RemoteOrigin
 from forge.execution.store import LocalStore
 from forge.execution.upload import Parcel, Uploads, parcel_of
 
+_DISAPPOINTMENTS = 4
+"""How often a build may begin anew because of the remote cache."""
+
 
 class Remote:
     """One build's use of a remote cache; safe to share between threads."""
@@ -43,10 +46,11 @@ class Remote:
         self._uploads = Uploads(
             store,
             self._breaker,
-            self._origin.promises,
+            self._origin,
             lambda done, total: listener(Transferred("Upload", cache.name, done, total)),
         )
         store.origin = self._origin
+        self._disappointments = 0
         self.hits: set[str] = set()
         """Names of the actions whose results came from there: the scheduler notes them."""
 
@@ -96,6 +100,12 @@ class Remote:
             return
         key = key or action_key(action, {}, None)
         self._uploads.add(parcel_of(key, encode_result(_placed(outputs)), outputs, if_absent=not ran))
+
+    def disappoint(self) -> None:
+        """Take note of a build that began anew because of a promise that was not kept; too often is too often."""
+        self._disappointments += 1
+        if self._disappointments == _DISAPPOINTMENTS:
+            self._breaker.give_up(f"did not give what it had promised, {_DISAPPOINTMENTS} times")
 
     def finish(self) -> None:
         """Wait until all is sent that goes to others, and hang up."""

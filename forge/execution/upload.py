@@ -15,10 +15,9 @@ from forge.core.remote import RemoteCache, grouped
 from forge.core.tool import Content, FileContent
 from forge.core.tree import Tree
 from forge.execution.breaker import Breaker
+from forge.execution.origin import STREAMS, RemoteOrigin
 from forge.execution.store import LocalStore
 
-STREAMS: Final = 8
-"""Transfers at a time."""
 _ROUND: Final = 100
 """Results whose blobs are asked about together."""
 
@@ -42,8 +41,7 @@ class Uploads:
 
     store: LocalStore
     breaker: Breaker
-    is_there: Callable[[Digest], bool]
-    """Says whether the remote cache is known to have a blob."""
+    origin: RemoteOrigin
     progress: Callable[[int, int], None]
     """Gets bytes that are sent and bytes that are to be."""
     sent: int = 0
@@ -109,8 +107,10 @@ class Uploads:
                 for text in (parcel.key.action, parcel.key.command):
                     texts[Digest.of(text)] = text
         wanted = {digest for need in needs for digest in need} | texts.keys()
-        wanted = {digest for digest in wanted if digest not in self._known and not self.is_there(digest)}
+        wanted = {digest for digest in wanted if digest not in self._known and not self.origin.promises(digest)}
         missing = self.breaker.ask(lambda cache: cache.missing(wanted), set(wanted)) if wanted else set()
+        # It may say that it has what it could not give.
+        missing |= {digest for digest in wanted if bytes.fromhex(digest.hash) in self.origin.bad}
         failed = self._write(missing, texts, pool)
         self._known |= wanted - failed
         whole = [parcel for parcel, need in zip(parcels, needs, strict=True) if need and failed.isdisjoint(need)]
