@@ -114,7 +114,9 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
-        if failure is None and log is None and profile is None and not (testing and testing.is_told):
+        is_told = log is not None or profile is not None or (testing is not None and testing.is_told)
+        # Who gives to a remote cache what is up to date here wants it looked at each time.
+        if failure is None and not is_told and not settings.remote_upload_cached:
             _save_snapshot(session, flags, actions, unchanged, evidence)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:
