@@ -90,7 +90,9 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
                 testing.watch(builder)
             labels = [label for label in graph.requested if label in actions.providers]
             wanted = {label: outputs_of(actions, label, tests=tests) for label in labels}
-            run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
+            artifacts = [artifact for group in wanted.values() for artifact in group.values()]
+            linked = {artifact for group in wanted.values() for name, artifact in group.items() if name}
+            run = builder.build(actions, artifacts, set(artifacts) - linked)
             evidence = Evidence()
             reports = _reports(session, builder, run, actions, wanted, evidence)
             if testing is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.core.artifact import Artifact, Derived
@@ -26,15 +26,17 @@ class Builder:
     scheduler: Scheduler
     store: LocalStore
 
-    def build(self, graph: ActionGraph, artifacts: Iterable[Artifact]) -> Run:
+    def build(self, graph: ActionGraph, artifacts: Iterable[Artifact], unread: Collection[Artifact] = ()) -> Run:
         """Run the actions that the artifacts need, and verify what they came to.
+
+        Of those that nobody reads when it is done (`unread`), what lies in a remote cache may stay there.
 
         A blob that is gone or damaged makes its action run again: everything that was finished is
         cached, so beginning again costs little. What goes to a remote cache is there when it returns.
         """
         remote = self.scheduler.remote
         try:
-            run = self._build(graph, artifacts)
+            run = self._build(graph, artifacts, unread)
             if remote is not None:
                 run.remote = frozenset(remote.hits) - frozenset(run.ran)
                 remote.finish()
@@ -44,7 +46,7 @@ class Builder:
                 remote.stop()
             raise
 
-    def _build(self, graph: ActionGraph, artifacts: Iterable[Artifact]) -> Run:
+    def _build(self, graph: ActionGraph, artifacts: Iterable[Artifact], unread: Collection[Artifact]) -> Run:
         wanted = list(artifacts)
         names = graph.closure(wanted)
         ran: Sequence[str] = ()
@@ -53,7 +55,7 @@ class Builder:
             try:
                 run = self.scheduler.run(graph, names, ran)
                 ran = run.ran
-                self._verify(run, wanted)
+                self._verify(run, wanted, unread)
             except MissingBlob as error:
                 how = "was damaged" if error.corrupt else "is gone"
                 where = "remote cache" if error.promised else "store"
@@ -74,16 +76,18 @@ class Builder:
             return run.contents.get(artifact.action, {}).get(artifact.output)
         return self.scheduler.sources.content(artifact)
 
-    def _verify(self, run: Run, artifacts: Sequence[Artifact]) -> None:
+    def _verify(self, run: Run, artifacts: Sequence[Artifact], unread: Collection[Artifact]) -> None:
         digests: list[Digest] = []
         for artifact in artifacts:
             content = self.content(run, artifact)
             if content is None or not isinstance(artifact, Derived):
                 continue
             if isinstance(content, FileContent):
-                digests.append(content.digest)
+                found = [content.digest]
             else:
-                digests += [file.digest for _, file in Tree.decode(self.store.read(content.tree)).files()]
+                found = [file.digest for _, file in Tree.decode(self.store.read(content.tree)).files()]
+            may_stay = artifact in unread
+            digests += [digest for digest in found if not (may_stay and self.store.vouches(digest))]
         self.store.expect(digests)
         for digest in digests:
             self.store.verify(digest)

@@ -41,7 +41,7 @@ def identity(argv: list[str], root: str, cwd: str, environ: dict[str, str]) -> t
 
 def _said(argv: list[str]) -> list[str]:
     """Leave out which remote cache there is: that may be a secret, and what is up to date is so without it."""
-    said = []
+    said: list[str] = []
     words = iter(argv)
     for word in words:
         flag = word.replace("_", "-")

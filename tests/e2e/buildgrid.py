@@ -79,12 +79,13 @@ def prepare() -> None:
     goal = folder()
     shutil.rmtree(goal, ignore_errors=True)
     goal.parent.mkdir(parents=True, exist_ok=True)
+    pip: list[str | Path]
     try:
         venv.create(goal, with_pip=True)
         pip = [goal / "bin/python", "-I", "-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "60"]
-        flags = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", LOCK]
+        pip += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", LOCK]
         done = subprocess.run(
-            [*pip, *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_S, check=False
+            pip, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_S, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(str(error)) from error
@@ -101,7 +102,7 @@ def running(instance: str = "") -> Iterator[str]:
         text = _CONFIGURATION.format(port=port, instance=instance, folder=base / "cas")
         (base / "buildgrid.yml").write_text(text)
         with (base / "log").open("w") as log:
-            command = [folder() / "bin/bgd", "server", "start", base / "buildgrid.yml"]
+            command: list[str | Path] = [folder() / "bin/bgd", "server", "start", base / "buildgrid.yml"]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             _wait(process, port, base / "log")

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ def test_a_machine_without_anything_runs_nothing_and_makes_the_same(
     assert all(each["remote"] for each in kinds if each["event"] == "action_finished")
     # Not the environment that made it: keys, and the files that are its outputs.
     assert size(home / "cas") < size(built.home / "cas") / 10
+    assert "0 actions ran" in copy("build", CHECKPOINT, there, FORGE_HOME=str(home)).stderr
     assert "Nothing to do" in copy("build", CHECKPOINT, there, FORGE_HOME=str(home)).stderr
 
     (copy.cwd / "targets/tiny_gpt2/corpus.txt").write_text("an edit\n" * 50)
@@ -71,14 +73,17 @@ def test_a_machine_without_anything_runs_nothing_and_makes_the_same(
 
 def test_who_may_only_read_writes_nothing_and_builds(copy: Forge, tmp_path: Path) -> None:
     with HttpCacheServer(login=SECRET).running() as server:
-        environ = {"FORGE_REMOTE_CACHE": server.address, "FORGE_REMOTE_HEADER": f"authorization=Bearer {SECRET}"}
+        header = f"authorization=Bearer {SECRET}"
+        forge = replace(
+            copy, environ={**copy.environ, "FORGE_REMOTE_CACHE": server.address, "FORGE_REMOTE_HEADER": header}
+        )
         edit = copy.cwd / "targets/tiny_gpt2/corpus.txt"
         edit.write_text("one\n" * 50)
-        copy("build", CHECKPOINT, "--noremote-upload-local-results", **environ)
+        forge("build", CHECKPOINT, "--noremote-upload-local-results")
 
         assert {"GET", "HEAD"} >= {method for method, _ in server.log}
         edit.write_text("two\n" * 50)
-        copy("build", CHECKPOINT, **environ)
+        forge("build", CHECKPOINT)
 
         assert "PUT" in {method for method, _ in server.log}
 
