@@ -217,8 +217,8 @@ class Session:
         return Builder(scheduler, self.store)
 
     def remote(self, settings: Settings, listener: Listener) -> Remote | None:
-        """Wire the remote cache, where there is one."""
-        if settings.remote is None:
+        """Wire the remote cache, where there is one and something may be downloaded."""
+        if settings.remote is None or settings.offline:
             return None
         cache = open_remote(settings.remote, self.environ)
         upload, cached = settings.remote_upload, settings.remote_upload_cached

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 
 from forge.core.action import ActionKey
 from forge.core.digest import Digest
+from forge.core.errors import ForgeError
 from forge.core.remote import RemoteCache, grouped
 from forge.core.tool import Content, FileContent
 from forge.core.tree import Tree
@@ -96,7 +97,13 @@ class Uploads:
                     parcels, self._pending = self._pending[:_ROUND], self._pending[_ROUND:]
                 if not parcels:
                     return
-                self._send(parcels, pool)
+                try:
+                    self._send(parcels, pool)
+                except (
+                    ForgeError,
+                    OSError,
+                ) as error:  # the disk's fault: the build itself meets it too, or does not care
+                    self.breaker.give_up(f"gets nothing more from here: {error}")
 
     def _send(self, parcels: list[Parcel], pool: ThreadPoolExecutor) -> None:
         parcels = [each for each, wanted in zip(parcels, pool.map(self._is_wanted, parcels), strict=True) if wanted]

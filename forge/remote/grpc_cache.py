@@ -18,6 +18,7 @@ import grpc
 
 from forge.core.digest import Digest
 from forge.core.remote import Opener, RemoteError, RemoteRefused
+from forge.net.address import is_loopback
 from forge.remote import message
 from forge.remote.address import RemoteSettings
 from forge.remote.attempt import ATTEMPTS, Passing, allowance, attempt, pause
@@ -57,6 +58,8 @@ class GrpcCache:
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         self._target = f"{host}:{parts.port or (443 if self._is_tls else 80)}"
         self._instance = settings.instance
+        # What the environment says of proxies is not for this machine itself.
+        self._options = (*_OPTIONS, ("grpc.enable_http_proxy", int(not is_loopback(parts.hostname or ""))))
         self._metadata = settings.headers
         self._timeout, self._sleep, self._environ = settings.timeout, sleep, environ
         self._lock = threading.Lock()
@@ -223,9 +226,9 @@ class GrpcCache:
                     own = self._environ.get("SSL_CERT_FILE")
                     roots = Path(own).read_bytes() if own and Path(own).is_file() else None
                     credentials = grpc.ssl_channel_credentials(root_certificates=roots)
-                    self._channel = grpc.secure_channel(self._target, credentials, options=_OPTIONS)
+                    self._channel = grpc.secure_channel(self._target, credentials, options=self._options)
                 else:
-                    self._channel = grpc.insecure_channel(self._target, options=_OPTIONS)
+                    self._channel = grpc.insecure_channel(self._target, options=self._options)
             return self._channel
 
 
