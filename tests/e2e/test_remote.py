@@ -40,6 +40,12 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield served
 
 
+def edit(forge: Forge, line: str) -> None:
+    """Change what the model is made of; as many words as there were make it, and some more."""
+    with (forge.cwd / "targets/tiny_gpt2/corpus.txt").open("a") as corpus:
+        corpus.write(f"{line}\n")
+
+
 def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -65,7 +71,7 @@ def test_a_machine_without_anything_runs_nothing_and_makes_the_same(
     assert "0 actions ran" in copy("build", CHECKPOINT, there, FORGE_HOME=str(home)).stderr
     assert "Nothing to do" in copy("build", CHECKPOINT, there, FORGE_HOME=str(home)).stderr
 
-    (copy.cwd / "targets/tiny_gpt2/corpus.txt").write_text("an edit\n" * 50)
+    edit(copy, "one more line")
     edited = copy("build", CHECKPOINT, there, FORGE_HOME=str(home))
     clean = copy("build", CHECKPOINT, FORGE_HOME=str(built.home))
     assert clean.digest(CHECKPOINT) == edited.digest(CHECKPOINT)
@@ -77,12 +83,11 @@ def test_who_may_only_read_writes_nothing_and_builds(copy: Forge, tmp_path: Path
         forge = replace(
             copy, environ={**copy.environ, "FORGE_REMOTE_CACHE": server.address, "FORGE_REMOTE_HEADER": header}
         )
-        edit = copy.cwd / "targets/tiny_gpt2/corpus.txt"
-        edit.write_text("one\n" * 50)
+        edit(copy, "one more line to read")
         forge("build", CHECKPOINT, "--noremote-upload-local-results")
 
         assert {"GET", "HEAD"} >= {method for method, _ in server.log}
-        edit.write_text("two\n" * 50)
+        edit(copy, "one more line to write")
         forge("build", CHECKPOINT)
 
         assert "PUT" in {method for method, _ in server.log}
