@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from forge.cli.console import Console
 from forge.cli.eventlog import EventLog
-from forge.cli.options import merged, overrides, working_folder
+from forge.cli.options import merged, overrides, remote_of, working_folder
 from forge.cli.profile import Profile
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
@@ -31,7 +31,7 @@ from forge.execution import snapshot
 from forge.execution.builder import Builder
 from forge.execution.materialize import evidence as tree_evidence
 from forge.execution.output import publish
-from forge.execution.scheduler import Run
+from forge.execution.run import Run
 from forge.loading.reader import signature
 
 
@@ -48,6 +48,9 @@ def settings_of(flags: Mapping[str, Any]) -> Settings:
         builder=flags.get("builder") or "",
         cache_from=tuple(flags.get("cache_from") or ()),
         cache_to=tuple(flags.get("cache_to") or ()),
+        remote=remote_of(flags),
+        remote_upload=flags.get("remote_upload_local_results") is not False,
+        remote_upload_cached=bool(flags.get("remote_upload_cached_results")),
     )
 
 
@@ -55,7 +58,7 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     """Build what patterns name; 0, or raises what went wrong."""
     begun = time.monotonic()
     session = Session(working_folder(), os.environ)
-    flags = merged(given, session.workspace.build)
+    flags = merged(given, session.workspace)
     settings = settings_of(flags)
     testing = Testing.of(flags) if tests else None
     profile = Profile(Path(flags["profile"])) if flags.get("profile") else None
@@ -87,7 +90,9 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
                 testing.watch(builder)
             labels = [label for label in graph.requested if label in actions.providers]
             wanted = {label: outputs_of(actions, label, tests=tests) for label in labels}
-            run = builder.build(actions, [artifact for group in wanted.values() for artifact in group.values()])
+            artifacts = [artifact for group in wanted.values() for artifact in group.values()]
+            linked = {artifact for group in wanted.values() for name, artifact in group.items() if name}
+            run = builder.build(actions, artifacts, set(artifacts) - linked)
             evidence = Evidence()
             reports = _reports(session, builder, run, actions, wanted, evidence)
             if testing is not None:
@@ -102,16 +107,18 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
             if profile is not None:
                 profile.write()
         seconds = time.monotonic() - begun
-        outcome = Outcome(
-            "test" if tests else "build", reports, actions.skipped, run.ran, len(run.contents) - len(run.ran), seconds
-        )
+        cached = len(run.contents) - len(run.ran) - len(run.remote)
+        what: Literal["test", "build"] = "test" if tests else "build"
+        outcome = Outcome(what, reports, actions.skipped, run.ran, cached, seconds, len(run.remote))
         if testing is not None:
             testing.tell(run, actions)
         failure = _failure(_placed(run, graph), actions)
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
-        if failure is None and log is None and profile is None and not (testing and testing.is_told):
+        is_told = log is not None or profile is not None or (testing is not None and testing.is_told)
+        # Who gives to a remote cache what is up to date here wants it looked at each time.
+        if failure is None and not is_told and not settings.remote_upload_cached:
             _save_snapshot(session, flags, actions, unchanged, evidence)
     _say(outcome, flags.get("output") or "text", console)
     if failure is not None:

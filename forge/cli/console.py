@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
 
-from forge.core.event import ActionFinished, ActionProgress, ActionStarted, Event, Plan, Warned
+from forge.core.event import ActionFinished, ActionProgress, ActionStarted, Event, Plan, Transferred, Warned
 
 Mode = Literal["auto", "tty", "plain", "quiet"]
 
@@ -105,8 +105,18 @@ class Console:
                     self._tell(action.description, seconds, running)
                 elif outcome == "failed":
                     self.line(f"FAILED {action.description} after {seconds:.1f} s", "error")
+            case Transferred(way, remote, done, total):
+                self._transfer(f"{way} {'from' if way == 'Download' else 'to'} {remote}", done, total)
             case Warned(text):
                 self.line(f"warning: {text}", "warning")
+
+    def _transfer(self, text: str, done: int, total: int) -> None:
+        if done >= total:
+            self._running.pop(text, None)
+            return
+        running = self._running.setdefault(text, _Running(text, self.clock()))
+        self._start_live()
+        self._advance(running, done, total)
 
     def _advance(self, running: _Running, done: int, total: int) -> None:
         running.begun = done if running.begun < 0 else min(running.begun, done)

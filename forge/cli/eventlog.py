@@ -36,9 +36,9 @@ class EventLog:
                 self._write({"event": "plan", "actions": actions})
             case ActionStarted(name, action):
                 self._write({"event": "action_started", "action": name, "mnemonic": action.mnemonic})
-            case ActionFinished(name, action, outcome, seconds, log):
+            case ActionFinished(name, action, outcome, seconds, log, remote):
                 table = {"event": "action_finished", "action": name, "mnemonic": action.mnemonic}
-                said = {"log": log} if outcome == "failed" else {}
+                said: dict[str, Any] = {"log": log} if outcome == "failed" else {"remote": True} if remote else {}
                 self._write({**table, "outcome": outcome, "seconds": round(seconds, 3), **said})
             case Warned(text):
                 self._write({"event": "warning", "text": text})

@@ -23,7 +23,7 @@ _TEXT = 40
 
 def model_report(session: Session, text: str, given: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Build the report of the one model that a label names; None when it names no model."""
-    flags = merged(given, session.workspace.build)
+    flags = merged(given, session.workspace)
     settings = settings_of(flags)
     graph = session.load(session.patterns([text]), settings.override)
     actions = session.analyze(graph)

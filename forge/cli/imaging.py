@@ -125,7 +125,7 @@ def _only_image(label: Label, info: ImageInfo | IndexInfo) -> ImageInfo:
 
 def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Label, ImageInfo | IndexInfo, ActionGraph]:
     """Find the one image or index that a label names, and the actions that make it."""
-    settings = settings_of(merged(given, session.workspace.build))
+    settings = settings_of(merged(given, session.workspace))
     graph = session.load(session.patterns([text]), settings.override)
     actions = session.analyze(graph, settings)
     images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
@@ -144,7 +144,7 @@ def built_artifacts(
     session: Session, actions: ActionGraph, wanted: Sequence[Artifact], given: Mapping[str, Any]
 ) -> list[Content | None]:
     """Build artifacts, in their order."""
-    flags = merged(given, session.workspace.build)
+    flags = merged(given, session.workspace)
     settings = settings_of(flags)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     with console, session.locked(settings):

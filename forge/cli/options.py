@@ -11,6 +11,8 @@ import click
 
 from forge.core.errors import LoadError, UsageError
 from forge.core.label import Label
+from forge.loading.workspace import Workspace
+from forge.remote.address import TIMEOUT_S, RemoteSettings, parse_headers
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +31,20 @@ _BUILD = [
     click.option("--builder", metavar="NAME", help="Builder of buildx."),
     click.option("--cache-from", multiple=True, metavar="CACHE", help="Cache that buildx reads, such as `type=gha`."),
     click.option("--cache-to", multiple=True, metavar="CACHE", help="Cache that buildx writes."),
+    click.option("--remote-cache", metavar="URL", help="Remote cache: http(s)://host/prefix, or grpc(s)://host:port."),
+    click.option("--remote-header", multiple=True, metavar="NAME=VALUE", help="Header for it, such as a token."),
+    click.option(
+        "--remote-upload-local-results/--noremote-upload-local-results",
+        default=None,
+        help="Give it what runs here [default: yes].",
+    ),
+    click.option(
+        "--remote-upload-cached-results/--noremote-upload-cached-results",
+        default=None,
+        help="Give it also what is cached here and not there [default: no].",
+    ),
+    click.option("--remote-timeout", type=click.FloatRange(0.1), metavar="SECONDS", help="For a call to it."),
+    click.option("--remote-instance-name", metavar="NAME", help="Instance name of the Remote Execution API."),
     click.option(
         "--sandbox-debug/--nosandbox-debug", default=None, help="Keep a failed action's folder, show its command."
     ),
@@ -57,11 +73,12 @@ def build_options(function: F) -> F:
     return function
 
 
-def merged(given: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill flags that were not given: environment `FORGE_*`, then `[build.NAME]`, then `[build]`.
+def merged(given: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
+    """Fill flags that were not given: environment `FORGE_*`, then `[build.NAME]`, `[build]`, `[remote]`.
 
     Raises UsageError for a setting that is no flag, or a configuration that is not there.
     """
+    table = workspace.build
     name = given.get("config") or os.environ.get("FORGE_CONFIG")
     plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
     if name is not None and not isinstance(table.get(name), dict):
@@ -70,11 +87,13 @@ def merged(given: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]
     for key in settings:
         if key.replace("-", "_") not in given:
             raise LoadError(f"Unknown flag `{key}` in [build]", place="WORKSPACE.toml")
+    remote = {f"remote_{key}": value for key, value in workspace.remote.model_dump(exclude_unset=True).items()}
+    settings = remote | {key.replace("-", "_"): value for key, value in settings.items()}
     result = dict(given)
     for key, value in given.items():
         if value is None or value == ():
             environment = os.environ.get(f"FORGE_{key.upper()}")
-            chosen = settings.get(key, settings.get(key.replace("_", "-")))
+            chosen = settings.get(key)
             if environment:
                 result[key] = _typed(key, environment, f"FORGE_{key.upper()}")
             elif chosen is not None:
@@ -93,6 +112,18 @@ def overrides(texts: tuple[str, ...]) -> dict[Label, Label]:
     return found
 
 
+def remote_of(flags: Mapping[str, Any]) -> RemoteSettings | None:
+    """Take the remote cache out of merged flags; UsageError where its address or a header is none."""
+    if not flags.get("remote_cache"):
+        return None
+    return RemoteSettings(
+        str(flags["remote_cache"]),
+        parse_headers(tuple(flags.get("remote_header") or ())),
+        float(flags.get("remote_timeout") or TIMEOUT_S),
+        flags.get("remote_instance_name") or "",
+    )
+
+
 def working_folder() -> Path:
     """The folder that the command was called in."""
     return Path(os.getcwd())
@@ -103,7 +134,8 @@ def _typed(key: str, value: Any, origin: str) -> Any:
     context = click.get_current_context()
     option = next(each for each in context.command.params if each.name == key)
     if option.multiple and isinstance(value, str):
-        value = value.split()
+        # A header may have a space in it, and each stands in a line of its own.
+        value = value.splitlines() if key == "remote_header" else value.split()
     try:
         return option.type_cast_value(context, value)
     except click.UsageError as error:

@@ -41,6 +41,8 @@ class Outcome:
     cached: int
     """Actions that were found in the cache."""
     seconds: float
+    remote: int = 0
+    """Actions that were found in the remote cache, which are not among those cached here."""
 
     @property
     def summary(self) -> str:
@@ -50,12 +52,15 @@ class Outcome:
         failed = sum(1 for report in self.reports if report.status == "failed")
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         if failed:
-            return f"{failed} of {targets} failed{skipped}: {_actions(len(self.ran))} ran, {self.cached} cached"
-        if not self.ran and not self.cached:
+            return f"{failed} of {targets} failed{skipped}: {self._counts}"
+        if not self.ran and not self.cached and not self.remote:
             return f"Nothing to do: {targets} up to date{skipped}"
-        return (
-            f"{targets} up to date{skipped}: {_actions(len(self.ran))} ran, {self.cached} cached, {self.seconds:.1f} s"
-        )
+        return f"{targets} up to date{skipped}: {self._counts}, {self.seconds:.1f} s"
+
+    @property
+    def _counts(self) -> str:
+        remote = f", {self.remote} from the remote cache" if self.remote else ""
+        return f"{_actions(len(self.ran))} ran, {self.cached} cached{remote}"
 
 
 def _actions(count: int) -> str:
@@ -96,7 +101,7 @@ def render_json(outcome: Outcome) -> str:
         "schema": SCHEMA,
         "command": outcome.command,
         "success": all(report.status != "failed" for report in outcome.reports),
-        "actions": {"ran": len(outcome.ran), "cached": outcome.cached},
+        "actions": {"ran": len(outcome.ran), "cached": outcome.cached + outcome.remote, "remote": outcome.remote},
         "targets": targets,
     }
     return json.dumps(table, indent=2) + "\n"

@@ -29,6 +29,7 @@ from forge.execution.buildx import Buildx, BuildxSettings
 from forge.execution.executor import LocalExecutor
 from forge.execution.home import home_folder, host_errors
 from forge.execution.process import ProcessGroup
+from forge.execution.remote import Remote
 from forge.execution.sandbox import find_bwrap
 from forge.execution.scheduler import Scheduler
 from forge.execution.snapshot import state_folder
@@ -41,6 +42,7 @@ from forge.loading.rule_module import load_rules
 from forge.loading.toolchain import Toolchains, load_toolchains
 from forge.loading.workspace import Workspace, find_root, load_workspace
 from forge.packages.sources import Sources
+from forge.remote.address import RemoteSettings, open_remote
 
 _MACHINES: Mapping[str, Arch] = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -61,6 +63,12 @@ class Settings:
     builder: str = ""
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
+    remote: RemoteSettings | None = None
+    """The remote cache; none unless told."""
+    remote_upload: bool = True
+    """Give the remote cache what runs here."""
+    remote_upload_cached: bool = False
+    """Give it also what was cached here, where it lacks that."""
 
 
 _DEFAULTS = Settings()
@@ -204,8 +212,17 @@ class Session:
             listener=listener,
             jobs=settings.jobs or os.cpu_count() or 1,
             keep_going=settings.keep_going,
+            remote=self.remote(settings, listener),
         )
         return Builder(scheduler, self.store)
+
+    def remote(self, settings: Settings, listener: Listener) -> Remote | None:
+        """Wire the remote cache, where there is one and something may be downloaded."""
+        if settings.remote is None or settings.offline:
+            return None
+        cache = open_remote(settings.remote, self.environ)
+        upload, cached = settings.remote_upload, settings.remote_upload_cached
+        return Remote(cache, self.store, listener, upload=upload, upload_cached=cached)
 
     @contextmanager
     def locked(self, settings: Settings) -> Iterator[None]:

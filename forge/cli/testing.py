@@ -21,7 +21,7 @@ from forge.core.provider import Provider, TestInfo
 from forge.core.tool import FileContent
 from forge.execution.attempt import Attempts
 from forge.execution.builder import Builder
-from forge.execution.scheduler import Run
+from forge.execution.run import Run
 
 RUN = "FORGE_TEST_RUN"
 """Variable that has a run's number, from the second on: so the runs have keys of their own, and really run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
@@ -42,3 +42,22 @@ class BlobStore(Protocol):
 
     def find(self, pin: Pin) -> Digest | None:
         """Name the blob that `pin` means; None when it is not here."""
+
+    def expect(self, digests: Collection[Digest]) -> None:
+        """Say that blobs will be read soon, so that those which are elsewhere come together."""
+
+
+class Origin(Protocol):
+    """Where else blobs are, and are brought from when somebody reads them."""
+
+    def promises(self, digest: Digest) -> bool:
+        """Say whether it is known to have a blob."""
+
+    def promised(self, hashes: set[bytes]) -> set[bytes]:
+        """Tell which of some hashes, in binary, are those of blobs that it is known to have."""
+
+    def bring(self, digest: Digest) -> bool:
+        """Put a blob into the store; False where it cannot."""
+
+    def bring_all(self, digests: Collection[Digest]) -> None:
+        """Put blobs into the store, as many as it can."""

@@ -38,6 +38,21 @@ class ActionFinished:
     seconds: float = 0.0
     log: str = ""
     """What it printed."""
+    remote: bool = False
+    """It was found in the remote cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """Content moves between this machine and the remote cache, beside what actions do."""
+
+    way: Literal["Download", "Upload"]
+    remote: str
+    """Where it comes from or goes to, without credentials."""
+    done: int
+    """Bytes."""
+    total: int
+    """Bytes, as far as that is known by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +69,5 @@ class Warned:
     text: str
 
 
-Event = ActionStarted | ActionProgress | ActionFinished | Plan | Warned
+Event = ActionStarted | ActionProgress | ActionFinished | Transferred | Plan | Warned
 Listener = Callable[[Event], None]

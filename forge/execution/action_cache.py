@@ -57,13 +57,8 @@ class ActionCache:
         digests = [content.digest] if isinstance(content, FileContent) else [content.tree]
         if isinstance(content, TreeContent):
             digests += {file.digest for _, file in Tree.decode(self._store.read(content.tree)).files()}
-        sound = True
-        for digest in digests:
-            try:
-                self._store.verify(digest)
-            except KeyError:
-                sound = False
-        return sound
+        unsound = [digest for digest in digests if not self._store.vouches(digest)]  # each, as above
+        return not unsound
 
     def _is_complete(self, content: Content) -> bool:
         if isinstance(content, FileContent):
@@ -75,7 +70,7 @@ class ActionCache:
             self._present = self._store.present()
         hashes = {closure[at : at + 32] for at in range(0, len(closure), 32)}
         missing = hashes - self._present
-        return not missing or self._all_written_since(missing)
+        return not missing or self._all_written_since(missing - self._store.elsewhere(missing))
 
     def _all_written_since(self, missing: set[bytes]) -> bool:
         """Ask the disk about blobs that the first look did not see; this build may have made them."""

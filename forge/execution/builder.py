@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.core.artifact import Artifact, Derived
+from forge.core.digest import Digest
 from forge.core.errors import InternalError
 from forge.core.event import Plan, Warned
 from forge.core.graph import ActionGraph
 from forge.core.tool import Content, FileContent
 from forge.core.tree import Tree
-from forge.execution.scheduler import Run, Scheduler
+from forge.execution.run import Run
+from forge.execution.scheduler import Scheduler
 from forge.execution.store import LocalStore, MissingBlob
 
 _ATTEMPTS = 20
@@ -24,12 +26,27 @@ class Builder:
     scheduler: Scheduler
     store: LocalStore
 
-    def build(self, graph: ActionGraph, artifacts: Iterable[Artifact]) -> Run:
+    def build(self, graph: ActionGraph, artifacts: Iterable[Artifact], unread: Collection[Artifact] = ()) -> Run:
         """Run the actions that the artifacts need, and verify what they came to.
 
+        Of those that nobody reads when it is done (`unread`), what lies in a remote cache may stay there.
+
         A blob that is gone or damaged makes its action run again: everything that was finished is
-        cached, so beginning again costs little.
+        cached, so beginning again costs little. What goes to a remote cache is there when it returns.
         """
+        remote = self.scheduler.remote
+        try:
+            run = self._build(graph, artifacts, unread)
+            if remote is not None:
+                run.remote = frozenset(remote.hits) - frozenset(run.ran)
+                remote.finish()
+            return run
+        except BaseException:
+            if remote is not None:
+                remote.stop()
+            raise
+
+    def _build(self, graph: ActionGraph, artifacts: Iterable[Artifact], unread: Collection[Artifact]) -> Run:
         wanted = list(artifacts)
         names = graph.closure(wanted)
         ran: Sequence[str] = ()
@@ -38,11 +55,14 @@ class Builder:
             try:
                 run = self.scheduler.run(graph, names, ran)
                 ran = run.ran
-                self._verify(run, wanted)
+                self._verify(run, wanted, unread)
             except MissingBlob as error:
                 how = "was damaged" if error.corrupt else "is gone"
-                self.scheduler.listener(Warned(f"`{error.digest.short}` of the store {how}: making it again"))
+                where = "remote cache" if error.promised else "store"
+                self.scheduler.listener(Warned(f"`{error.digest.short}` of the {where} {how}: making it again"))
                 self.scheduler.cache.forget_presence()
+                if error.promised and self.scheduler.remote is not None:
+                    self.scheduler.remote.disappoint()
                 self.scheduler.careful = True
                 ran = error.ran or ran
                 continue
@@ -56,16 +76,21 @@ class Builder:
             return run.contents.get(artifact.action, {}).get(artifact.output)
         return self.scheduler.sources.content(artifact)
 
-    def _verify(self, run: Run, artifacts: Sequence[Artifact]) -> None:
+    def _verify(self, run: Run, artifacts: Sequence[Artifact], unread: Collection[Artifact]) -> None:
+        digests: list[Digest] = []
         for artifact in artifacts:
             content = self.content(run, artifact)
             if content is None or not isinstance(artifact, Derived):
                 continue
             if isinstance(content, FileContent):
-                self.store.verify(content.digest)
-                continue
-            for _, file in Tree.decode(self.store.read(content.tree)).files():
-                self.store.verify(file.digest)
+                found = [content.digest]
+            else:
+                found = [file.digest for _, file in Tree.decode(self.store.read(content.tree)).files()]
+            may_stay = artifact in unread
+            digests += [digest for digest in found if not (may_stay and self.store.vouches(digest))]
+        self.store.expect(digests)
+        for digest in digests:
+            self.store.verify(digest)
 
 
 def failed_labels(run: Run, graph: ActionGraph, outputs: Mapping[object, Iterable[Artifact]]) -> set[object]:

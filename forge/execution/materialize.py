@@ -53,6 +53,7 @@ def write_tree(store: LocalStore, tree: Tree, folder: Path) -> None:
     """Write a tree's entries into a new folder."""
     base = str(folder)
     os.mkdir(base, 0o755)
+    store.expect({file.digest for _, file in tree.files()})
     folders = tree.folders()
     for name in folders:
         os.mkdir(f"{base}/{name}", 0o755)

@@ -13,6 +13,8 @@ import zlib
 VERSION = 3
 STAMP_NS = 946_684_800 * 10**9
 """`store.STAMP` in nanoseconds; a test keeps the two equal."""
+_REMOTE = "FORGE_REMOTE_"
+"""How the variables begin that say what the flags `--remote-` do."""
 _RACY = 20_000_000
 _RACY_COARSE = 2_100_000_000
 
@@ -24,13 +26,32 @@ def state_folder(home: str, root: str) -> str:
 
 def snapshot_path(state: str, argv: list[str]) -> str:
     """Name the snapshot of one command line."""
-    return f"{state}/noop-{zlib.crc32(chr(0).join(argv).encode()):08x}"
+    return f"{state}/noop-{zlib.crc32(chr(0).join(_said(argv)).encode()):08x}"
 
 
 def identity(argv: list[str], root: str, cwd: str, environ: dict[str, str]) -> tuple[object, ...]:
     """Collect what must be the same for a snapshot to speak about this command."""
-    settings = sorted((key, value) for key, value in environ.items() if key.startswith("FORGE_"))
-    return (VERSION, sys.version, tuple(argv), root, cwd, tuple(settings))
+    settings = sorted(
+        (key, value)
+        for key, value in environ.items()
+        if key.startswith("FORGE_") and (not key.startswith(_REMOTE) or "UPLOAD" in key)
+    )
+    return (VERSION, sys.version, tuple(_said(argv)), root, cwd, tuple(settings))
+
+
+def _said(argv: list[str]) -> list[str]:
+    """Leave out which remote cache there is: that may be a secret, and what is up to date is so without it."""
+    said: list[str] = []
+    words = iter(argv)
+    for word in words:
+        flag = word.replace("_", "-")
+        if flag == "--":
+            return [*said, word, *words]
+        if not flag.startswith("--remote-") or flag.startswith("--remote-upload-"):
+            said.append(word)
+        elif "=" not in word:
+            next(words, None)  # its value
+    return said
 
 
 def unchanged(path: str, expected: tuple[object, ...]) -> dict[str, str] | None:

@@ -14,14 +14,16 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from forge.core.blob import Origin
 from forge.core.digest import Digest, Pin
 from forge.core.errors import MaterialError
-from forge.execution.home import host_error, host_errors, prepare_home
+from forge.execution.blob_writer import LocalWriter
+from forge.execution.home import host_errors, prepare_home
 from forge.execution.recipe import Concatenation, Recipe
 from forge.execution.scratch import Scratch
 
@@ -38,9 +40,9 @@ _UNLINKABLE = {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOTS
 class MissingBlob(KeyError):
     """A blob is not here, or was not what its name says and has been put away."""
 
-    def __init__(self, digest: Digest, *, corrupt: bool = False) -> None:
+    def __init__(self, digest: Digest, *, corrupt: bool = False, promised: bool = False) -> None:
         super().__init__(str(digest))
-        self.digest, self.corrupt = digest, corrupt
+        self.digest, self.corrupt, self.promised = digest, corrupt, promised
         self.ran: tuple[str, ...] = ()
         """Actions that had run when it showed: the scheduler notes them."""
 
@@ -59,18 +61,23 @@ class LocalStore:
         """What was found missing or damaged, in order: some callers turn the error into one of their own."""
         self.intact: set[str] = set()
         """Root hashes of the trees on disk that were looked at since the last damage."""
+        self.origin: Origin | None = None
+        """Where blobs come from that are not here; nowhere, unless somebody says so."""
 
     def path(self, digest: Digest, *, executable: bool = False) -> Path:
         """Name the file that holds a blob; executables have a copy of their own, as links share modes."""
         return Path(self._name(digest, executable))
 
     def contains(self, digest: Digest) -> bool:
+        """Say whether it is here, and of the right size, or comes when it is read."""
+        return self.holds(digest) or (self.origin is not None and self.origin.promises(digest))
+
+    def holds(self, digest: Digest) -> bool:
         """Say whether it is here, and of the right size."""
         with suppress(OSError):
             if os.stat(self._name(digest)).st_size == digest.size:
                 return True
-        recipe = self._recipe(digest.hash)
-        return recipe is not None and recipe.size == digest.size and all(map(self.contains, recipe.blobs()))
+        return self._recipe_of(digest) is not None
 
     def find(self, pin: Pin) -> Digest | None:
         """Name the blob that `pin` means; None when it is not here."""
@@ -88,7 +95,7 @@ class LocalStore:
     @contextmanager
     def writer(self) -> Iterator[LocalWriter]:
         """Open a writer; leaving the block without `commit` drops what was written."""
-        writer = LocalWriter(self, *self.scratch.file())
+        writer = LocalWriter(self.home, self.keep, *self.scratch.file())
         try:
             yield writer
         finally:
@@ -97,7 +104,7 @@ class LocalStore:
     def put(self, data: bytes) -> Digest:
         """Keep `data`."""
         digest = Digest.of(data)
-        if not self._is_sound(digest):
+        if not self.is_sound(digest):
             with self.writer() as writer:
                 writer.write(data)
                 writer.commit(digest)
@@ -116,13 +123,13 @@ class LocalStore:
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open verified bytes for reading; MissingBlob when they are not here."""
-        if self._is_sound(digest):
+        if self.is_sound(digest):
             with suppress(FileNotFoundError):
                 return open(self._name(digest), "rb")
-        recipe = self._recipe(digest.hash)
-        if recipe is None or recipe.size != digest.size:
-            raise self._missing(digest)
-        return io.BufferedReader(Concatenation(recipe.parts, self.open), _CHUNK)
+        if (recipe := self._recipe_of(digest)) is not None:
+            return io.BufferedReader(Concatenation(recipe.parts, self.open), _CHUNK)
+        self._bring(digest)
+        return open(self._name(digest), "rb")
 
     def read(self, digest: Digest) -> bytes:
         """Read a blob whole."""
@@ -153,9 +160,12 @@ class LocalStore:
 
     def sound_path(self, digest: Digest, *, executable: bool = False) -> Path:
         """Name a verified file with the blob's bytes; MissingBlob when they are not here."""
-        if not self._is_sound(digest):
-            self._assemble(digest)
-        if executable and not self._is_sound(digest, executable=True):
+        if not self.is_sound(digest):
+            if self._recipe_of(digest) is not None:
+                self._assemble(digest)
+            else:
+                self._bring(digest)
+        if executable and not self.is_sound(digest, executable=True):
             handle, name = self.scratch.file()
             with host_errors(self.home), suppress(FileNotFoundError):
                 try:
@@ -168,13 +178,28 @@ class LocalStore:
         return self.path(digest, executable=executable)
 
     def verify(self, digest: Digest) -> None:
-        """Make sure that a blob is here and sound; MissingBlob when it is not."""
-        if not self._is_sound(digest):
-            recipe = self._recipe(digest.hash)
-            if recipe is None or recipe.size != digest.size:
-                raise self._missing(digest)
+        """Make sure that a blob is here and sound, brought where it was elsewhere; MissingBlob when it is not."""
+        if not self.is_sound(digest):
+            if (recipe := self._recipe_of(digest)) is None:
+                return self._bring(digest)
             for part in recipe.blobs():
                 self.verify(part)
+        return None
+
+    def vouches(self, digest: Digest) -> bool:
+        """Say whether a blob is here and sound, or comes when it is read."""
+        if self.is_sound(digest) or (self.origin is not None and self.origin.promises(digest)):
+            return True
+        recipe = self._recipe_of(digest)
+        if recipe is not None:
+            return all(self.vouches(part) for part in recipe.blobs())
+        self._missing(digest)
+        return False
+
+    def expect(self, digests: Collection[Digest]) -> None:
+        """Say that blobs will be read soon, so that those which are elsewhere come together."""
+        if self.origin is not None:
+            self.origin.bring_all([digest for digest in digests if not self.holds(digest)])
 
     def present(self) -> set[bytes]:
         """List the hashes of all that is here, in binary: one look at the folders, for many questions."""
@@ -188,9 +213,13 @@ class LocalStore:
                 found.add(bytes.fromhex(name))
         return found
 
+    def elsewhere(self, hashes: set[bytes]) -> set[bytes]:
+        """Tell which of some hashes, in binary, come when they are read."""
+        return self.origin.promised(hashes) if self.origin is not None else set()
+
     def keep(self, temporary: str, digest: Digest) -> None:
         """Give a finished temporary file its name, unless the blob is here already."""
-        if self._is_sound(digest):
+        if self.is_sound(digest):
             os.unlink(temporary)
             return
         if digest.hash[:2] not in self._shards:
@@ -201,7 +230,7 @@ class LocalStore:
     def _name(self, digest: Digest, executable: bool = False) -> str:
         return f"{self._cas}/{digest.hash[:2]}/{digest.hash}{'.x' if executable else ''}"
 
-    def _is_sound(self, digest: Digest, *, executable: bool = False) -> bool:
+    def is_sound(self, digest: Digest, *, executable: bool = False) -> bool:
         """Say whether a file has the blob's bytes; one that has other bytes is put away."""
         name = self._name(digest, executable)
         try:
@@ -226,10 +255,16 @@ class LocalStore:
         self._damaged.add(digest.hash)
         self.intact.clear()  # trees are links to the same files
 
-    def _missing(self, digest: Digest) -> MissingBlob:
-        error = MissingBlob(digest, corrupt=digest.hash in self._damaged)
+    def _missing(self, digest: Digest, *, promised: bool = False) -> MissingBlob:
+        error = MissingBlob(digest, corrupt=digest.hash in self._damaged, promised=promised)
         self.lost.append(error)
         return error
+
+    def _bring(self, digest: Digest) -> None:
+        """Have a blob brought; MissingBlob where nobody brings it."""
+        promised = self.origin is not None and self.origin.promises(digest)
+        if self.origin is None or not self.origin.bring(digest):
+            raise self._missing(digest, promised=promised)
 
     def _assemble(self, digest: Digest) -> None:
         """Make a file of a recipe."""
@@ -241,51 +276,17 @@ class LocalStore:
                 self._quarantine(str(self.home / "recipes" / digest.hash), digest)
                 raise self._missing(digest) from error
 
+    def _recipe_of(self, digest: Digest) -> Recipe | None:
+        """Find how a blob is put together; None where something that it needs is not to be had."""
+        recipe = self._recipe(digest.hash)
+        is_whole = recipe is not None and recipe.size == digest.size and all(map(self.contains, recipe.blobs()))
+        return recipe if is_whole else None
+
     def _recipe(self, name: str) -> Recipe | None:
         try:
             return Recipe.decode((self.home / "recipes" / name).read_bytes())
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-
-class LocalWriter:
-    """A blob on its way into the store."""
-
-    def __init__(self, store: LocalStore, handle: int, name: str) -> None:
-        self._store, self._name = store, name
-        self._file = os.fdopen(handle, "wb", buffering=0)
-        self._hash = hashlib.sha256()
-        self._size = 0
-
-    def write(self, chunk: bytes | memoryview, /) -> int:
-        """Append `chunk`; HostError when the disk is full."""
-        try:
-            view = memoryview(chunk).cast("B")
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise host_error(error, self._store.home) from error
-        self._hash.update(chunk)
-        self._size += len(chunk)
-        return len(chunk)
-
-    def commit(self, expected: Digest | None = None) -> Digest:
-        """Make the bytes visible; MaterialError, and nothing kept, when they are not `expected`."""
-        digest = Digest(self._hash.hexdigest(), self._size)
-        if expected is not None and digest != expected:
-            raise MaterialError(f"Wrong content: expected {expected}, got {digest}")
-        with host_errors(self._store.home):
-            self._file.close()
-            self._store.keep(self._name, digest)
-        self._name = ""
-        return digest
-
-    def close(self) -> None:
-        """Drop what was not committed."""
-        self._file.close()
-        if self._name:
-            with suppress(OSError):
-                os.unlink(self._name)
 
 
 def _seal(temporary: str, target: str, mode: int) -> None:

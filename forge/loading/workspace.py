@@ -134,6 +134,21 @@ class PushTable(_Strict):
     """File with the public key that `forge verify` trusts, or `env://NAME`."""
 
 
+class RemoteTable(_Strict):
+    """`[remote]`: defaults of the flags `--remote-…`. Headers are not among them: a token belongs into no file."""
+
+    cache: str = ""
+    """Address of the remote cache: `http(s)://host/prefix`, or `grpc(s)://host:port`."""
+    upload_local_results: bool = True
+    """Give it what runs here."""
+    upload_cached_results: bool = False
+    """Give it also what is cached here, where it lacks that."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds for a call to it."""
+    instance_name: str = ""
+    """Instance name of the Remote Execution API."""
+
+
 class Workspace(_Strict):
     """A parsed WORKSPACE.toml."""
 
@@ -143,7 +158,7 @@ class Workspace(_Strict):
     buildx: BuildxTable = BuildxTable()
     push: PushTable = PushTable()
     sources: dict[str, str | list[str]] = Field(default_factory=dict)
-    remote: dict[str, Any] = Field(default_factory=dict)
+    remote: RemoteTable = RemoteTable()
 
 
 def find_root(start: Path) -> Path:

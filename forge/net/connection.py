@@ -43,12 +43,14 @@ class Denied(Unavailable):
 class Broken(Exception):
     """It failed in a way that another attempt may mend."""
 
-    def __init__(self, reason: str, *, wait: float = 0.0, host: str = "") -> None:
+    def __init__(self, reason: str, *, wait: float = 0.0, host: str = "", late: bool = False) -> None:
         super().__init__(reason)
         self.wait = wait
         """Seconds that the server asks for."""
         self.host = host
         """The host, when it could not be reached at all."""
+        self.late = late
+        """Whether it was waited for in vain."""
 
 
 class Login(Protocol):
@@ -100,6 +102,7 @@ class _Request:
     address: str
     headers: Mapping[str, str]
     body: Body | None
+    private: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Connection:
@@ -126,21 +129,22 @@ class Connection:
         login: Login = ANONYMOUS,
         body: Body | None = None,
         accepted: Container[int] = _ANSWERED,
+        private: Mapping[str, str] | None = None,
     ) -> Iterator[httpx2.Response]:
         """Send a request and yield the answer, its body unread; Broken, Missing or Unavailable when it is none.
 
-        What `login` gives goes to the address's own host, and nowhere else.
+        What `login` gives goes to the address's own host, and nowhere else; so do the headers of `private`.
         """
         import httpx2
 
         try:
-            with self._follow(_Request(method, address, headers, body), login) as response:
+            with self._follow(_Request(method, address, headers, body, private or {}), login) as response:
                 _check_status(response, accepted)
                 yield response
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             raise Broken(f"Cannot connect: {error or 'no answer'}", host=host_of(address)) from error
         except httpx2.TimeoutException as error:
-            raise Broken(f"No answer within {self._timeout:g} s") from error
+            raise Broken(f"No answer within {self._timeout:g} s", late=True) from error
         except httpx2.TransportError as error:
             raise Broken(f"The connection broke ({error})") from error
         except (httpx2.InvalidURL, httpx2.DecodingError) as error:
@@ -186,11 +190,13 @@ class Connection:
     def _send(self, asked: _Request, address: str, secret: str, *, is_home: bool) -> httpx2.Response:
         import httpx2
 
-        headers = {**asked.headers, **({"Authorization": secret} if secret else {})}
+        private = asked.private if is_home else {}
+        headers = {**asked.headers, **private, **({"Authorization": secret} if secret else {})}
         content = asked.body() if callable(asked.body) else asked.body
         request = self._http().build_request(asked.method, address, headers=headers, content=content)
         own = _login(asked.address)
-        auth = None if secret else httpx2.BasicAuth(*own) if own and is_home else self._netrc()
+        shown = secret or any(name.lower() == "authorization" for name in private)
+        auth = None if shown else httpx2.BasicAuth(*own) if own and is_home else self._netrc()
         return self._http().send(request, stream=True, auth=auth)
 
     def _http(self) -> httpx2.Client:

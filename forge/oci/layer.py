@@ -69,6 +69,7 @@ def assemble(request: ToolRequest) -> Mapping[str, Content]:
         check_entries(check, entries, request.store, excepted)
         check.finish(ActionFailed)
     pieces = list(tar.parts(entries))
+    request.store.expect([piece for piece in pieces if isinstance(piece, Digest)])
     chunks = _counted(tar.stream(pieces, request.store), pieces, request)
     made = _gzip(chunks, request.store) if compression == "gzip" else _plain(chunks, pieces, request.store)
     validate_layer(made.media_type, made.digest, made.diff_id, request.store)

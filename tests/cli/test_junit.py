@@ -17,7 +17,7 @@ from forge.core.graph import ActionGraph
 from forge.core.label import Label
 from forge.core.provider import TestInfo
 from forge.execution.attempt import Attempts
-from forge.execution.scheduler import Run
+from forge.execution.run import Run
 from tests.execution.test_attempt import Failing
 
 LABEL = Label("a", "smoke")

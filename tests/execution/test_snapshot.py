@@ -130,6 +130,30 @@ def test_another_command_folder_or_setting_is_another_build(world: World) -> Non
     assert SAID == snapshot.unchanged(world.path, world.identity(LANG="C"))
 
 
+REMOTE = ["--remote-cache=https://ci:hunter2@cache", "--remote_header", "authorization=hunter2", "--remote-timeout=3"]
+
+
+def test_which_remote_cache_there_is_makes_no_difference_and_is_not_noted(world: World) -> None:
+    argv = [*ARGV[:1], *REMOTE, *ARGV[1:]]
+    identity = world.identity(argv, FORGE_REMOTE_HEADER="authorization=hunter2", FORGE_REMOTE_CACHE="grpc://cache")
+
+    assert SAID == snapshot.unchanged(world.path, identity)
+    assert "hunter2" not in repr(identity)
+    assert snapshot.snapshot_path("state", argv) == snapshot.snapshot_path("state", ARGV)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ"),
+    [
+        ([*ARGV, "--remote-upload-cached-results"], {}),
+        ([*ARGV, "--", *REMOTE], {}),
+        (ARGV, {"FORGE_REMOTE_UPLOAD_CACHED_RESULTS": "1"}),
+    ],
+)
+def test_giving_what_is_cached_is_another_build(world: World, argv: list[str], environ: dict[str, str]) -> None:
+    assert snapshot.unchanged(world.path, world.identity(argv, **environ)) is None
+
+
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_nothing_is_noted_when_something_changed_too_lately_to_tell(tmp_path: Path, what: str) -> None:
     world = World(tmp_path)

@@ -14,12 +14,15 @@ from forge.core.digest import Digest, Hash
 from forge.core.errors import ActionFailed
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
+from forge.core.remote import RemoteCache
 from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import File, Tree
 from forge.execution.action_cache import ActionCache
 from forge.execution.builder import Builder
 from forge.execution.executor import Executor, Outcome
-from forge.execution.scheduler import Run, Scheduler
+from forge.execution.remote import Remote
+from forge.execution.run import Run
+from forge.execution.scheduler import Scheduler
 from forge.execution.source import SourceCache
 from forge.execution.store import LocalStore
 from forge.execution.trace import TraceLog
@@ -89,6 +92,9 @@ class Workshop:
         self.ran: list[str] = []
         self.executor: Executor | None = None
         self.hook: Hook = lambda action: None
+        self.cache: RemoteCache | None = None
+        """A remote cache that builds use."""
+        self.upload, self.upload_cached = True, False
 
     @property
     def store(self) -> LocalStore:
@@ -142,6 +148,7 @@ class Workshop:
             listener=self.events.append,
             jobs=jobs,
             keep_going=keep_going,
+            remote=self._remote(store),
         )
         self.builder = Builder(scheduler, store)
         try:
@@ -149,6 +156,11 @@ class Workshop:
         finally:
             sources.save()
             traces.save()
+
+    def _remote(self, store: LocalStore) -> Remote | None:
+        if self.cache is None:
+            return None
+        return Remote(self.cache, store, self.events.append, upload=self.upload, upload_cached=self.upload_cached)
 
     @property
     def graph(self) -> ActionGraph:

@@ -50,6 +50,7 @@ def test_reads_every_table(tmp_path: Path) -> None:
         {"pypi": "https://a", "hf": ["b", "c"]},
         "{package}-{name}.1",
     )  # fmt: skip
+    assert (found.remote.cache, found.remote.upload_local_results) == ("x", True)
     assert (found.push.repository, found.push.tag) == ("r.test/team/{package}", "{label}_{platform}")
 
 

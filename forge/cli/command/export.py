@@ -96,7 +96,7 @@ def bake(patterns: tuple[str, ...], to: str, **flags: Any) -> int:
     session = Session(working_folder(), os.environ)
     folder = target.with_name(f"{target.stem}.layouts")
     targets = bake_targets(session, chosen(session, patterns, flags), flags, folder.absolute())
-    settings, table = merged(flags, session.workspace.build), session.workspace.buildx
+    settings, table = merged(flags, session.workspace), session.workspace.buildx
     caches = [settings.get(name) or getattr(table, name) for name in ("cache_from", "cache_to")]
     epoch = int(datetime.fromisoformat(session.workspace.image.created).timestamp())
     return _written(render_bake(targets, epoch=epoch, cache_from=caches[0], cache_to=caches[1]), target)

@@ -27,7 +27,7 @@ Examples:
 def command(patterns: tuple[str, ...], **given: Any) -> int:
     """Download everything that targets need, so that they can be built with --offline."""
     session = Session(working_folder(), os.environ)
-    flags = merged(given, session.workspace.build)
+    flags = merged(given, session.workspace)
     settings = settings_of(flags)
     graph = session.load(session.patterns(patterns), settings.override)
     actions = session.analyze(graph, settings)

@@ -47,7 +47,7 @@ def command(label: str, ref: str | None, **flags: Any) -> int:
     else:
         size = load_thin(engine, session.store, image.layout, name, present)
     click.echo(name)
-    given = merged(flags, session.workspace.build)
+    given = merged(flags, session.workspace)
     console = Console.make(given.get("progress") or "auto", given.get("color") or "auto", os.environ)
     console.line(f"{image.label} loaded: {human(size)} of layers, {time.monotonic() - begun:.1f} s")
     return 0

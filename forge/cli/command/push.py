@@ -63,7 +63,7 @@ def command(patterns: tuple[str, ...], to: str, tag: str, referrers: bool, sign_
     """
     begun = time.monotonic()
     session = Session(working_folder(), os.environ)
-    given = merged(flags, session.workspace.build)
+    given = merged(flags, session.workspace)
     settings = settings_of(given)
     graph = session.load(session.patterns(patterns), settings.override)
     actions = session.analyze(graph, settings)

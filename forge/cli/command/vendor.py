@@ -40,7 +40,7 @@ def command(patterns: tuple[str, ...], to: Path, **given: Any) -> int:
     What is not in the store is fetched first. What the folder has is verified, and left as it is or made whole.
     """
     session = Session(working_folder(), os.environ)
-    flags = merged(given, session.workspace.build)
+    flags = merged(given, session.workspace)
     settings = settings_of(flags)
     graph = session.load(session.patterns(patterns), settings.override)
     actions = session.analyze(graph, settings)

@@ -1,0 +1,1 @@
+"""Remote caches: Bazel's HTTP cache protocol and the Remote Execution API."""
