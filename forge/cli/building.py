@@ -48,6 +48,8 @@ def settings_of(flags: Mapping[str, Any]) -> Settings:
         builder=flags.get("builder") or "",
         cache_from=tuple(flags.get("cache_from") or ()),
         cache_to=tuple(flags.get("cache_to") or ()),
+        executor=flags.get("executor") or "",
+        containers=bool(flags.get("docker")),
     )
 
 
@@ -60,12 +62,13 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     testing = Testing.of(flags) if tests else None
     profile = Profile(Path(flags["profile"])) if flags.get("profile") else None
     with profile.phase("Load") if profile else nullcontext():
-        graph = session.load(session.patterns(patterns), settings.override)
+        graph = session.load(session.patterns(patterns), settings)
     if tests:
         graph = only_tests(session, graph)
     with profile.phase("Analyze") if profile else nullcontext():
         actions = session.analyze(graph, settings)
     if testing is not None:
+        actions = testing.contained(actions) if settings.containers else actions
         actions = testing.numbered(actions, graph.requested)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     path = flags.get("build_event_json_file")

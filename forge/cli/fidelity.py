@@ -25,7 +25,7 @@ def model_report(session: Session, text: str, given: Mapping[str, Any]) -> Mappi
     """Build the report of the one model that a label names; None when it names no model."""
     flags = merged(given, session.workspace.build)
     settings = settings_of(flags)
-    graph = session.load(session.patterns([text]), settings.override)
+    graph = session.load(session.patterns([text]), settings)
     actions = session.analyze(graph)
     found = [actions.providers[label] for label in graph.requested if label in actions.providers]
     if len(found) != 1 or not isinstance(found[0], ModelInfo):

@@ -126,7 +126,7 @@ def _only_image(label: Label, info: ImageInfo | IndexInfo) -> ImageInfo:
 def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Label, ImageInfo | IndexInfo, ActionGraph]:
     """Find the one image or index that a label names, and the actions that make it."""
     settings = settings_of(merged(given, session.workspace.build))
-    graph = session.load(session.patterns([text]), settings.override)
+    graph = session.load(session.patterns([text]), settings)
     actions = session.analyze(graph, settings)
     images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
     see = "`forge query 'kind(image, //...)'` lists the images"

@@ -29,7 +29,7 @@ def command(patterns: tuple[str, ...], **given: Any) -> int:
     session = Session(working_folder(), os.environ)
     flags = merged(given, session.workspace.build)
     settings = settings_of(flags)
-    graph = session.load(session.patterns(patterns), settings.override)
+    graph = session.load(session.patterns(patterns), settings)
     actions = session.analyze(graph, settings)
     outputs = [art for provider in actions.providers.values() for art in provider.files.values()]
     needed = [name for name in actions.closure(outputs) if actions.actions[name].is_download]

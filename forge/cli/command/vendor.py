@@ -42,7 +42,7 @@ def command(patterns: tuple[str, ...], to: Path, **given: Any) -> int:
     session = Session(working_folder(), os.environ)
     flags = merged(given, session.workspace.build)
     settings = settings_of(flags)
-    graph = session.load(session.patterns(patterns), settings.override)
+    graph = session.load(session.patterns(patterns), settings)
     actions = session.analyze(graph, settings)
     outputs = [artifact for provider in actions.providers.values() for artifact in provider.files.values()]
     wanted = materials(actions, actions.closure(outputs))
