@@ -139,9 +139,9 @@ class LocalExecutor:
                 hint = f"Repeat it with: {shlex.join(line)}" if keep else ""
                 failure = failure_of(self.store, action, code, log, hint)
                 if isinstance(failure, ActionFailed) and code is not None:
-                    failure.left = left_files(sandbox.out, action.outputs)
+                    failure.left = left_files(base / OUT, action.outputs)
                 raise failure
-            return Outcome(collect(self.store, str(sandbox.out), action.outputs), log)
+            return Outcome(collect(self.store, str(base / OUT), action.outputs), log)
         finally:
             if not keep:
                 remove(base)
