@@ -68,7 +68,7 @@ class Attrs(Attributes):
     cases: SourceFile | None = None
     """JSON: a list of requests, each with what its answer must be; see the runtime's README. The image is booted."""
     script: SourceFile | None = None
-    """Python program that is run beside the booted image, with its address in FORGE_TEST_URL; it passes by exit code 0."""
+    """Python program that is run beside the booted image, whose address is FORGE_TEST_URL; it passes by exit code 0."""
     files: dict[str, FileCheck] = Field(default_factory=dict)
     """Absolute path in the image -> what is expected of it."""
     config: ConfigCheck = Field(default_factory=ConfigCheck)

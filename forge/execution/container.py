@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 LABEL: Final = "forge.session"
 """Label of every container of forge's: whose it is."""
+OWNER_LABEL: Final = "forge.owner"
+"""Label that names its store."""
 KEPT_LABEL: Final = "forge.kept"
 """Label of a container that is left to be looked at."""
 
@@ -83,7 +85,7 @@ def owner_of(home: str) -> str:
 
 def labels_of(home: str, session: str, until: int) -> dict[str, str]:
     """Label a container: by these a later forge knows what an earlier one has left."""
-    return {LABEL: session, "forge.owner": owner_of(home), "forge.until": str(until)}
+    return {LABEL: session, OWNER_LABEL: owner_of(home), "forge.until": str(until)}
 
 
 def is_left(labels: Mapping[str, str], home: str, sessions: Collection[str], now: float) -> bool:
@@ -93,4 +95,4 @@ def is_left(labels: Mapping[str, str], home: str, sessions: Collection[str], now
     until = labels.get("forge.until", "")
     if until.isdecimal() and int(until) < now:
         return True
-    return labels.get("forge.owner") == owner_of(home) and labels.get(LABEL) not in sessions
+    return labels.get(OWNER_LABEL) == owner_of(home) and labels.get(LABEL) not in sessions

@@ -20,7 +20,15 @@ from forge.core.action import OUT, WORK, Action
 from forge.core.errors import ActionFailed, HostError, InternalError, Interrupted
 from forge.core.tool import Content, TreeContent
 from forge.execution.archive import pack_inputs, pack_root, unpack_left, unpack_outputs
-from forge.execution.container import KEPT_LABEL, Container, ContainerEngine, is_left, labels_of
+from forge.execution.container import (
+    KEPT_LABEL,
+    OWNER_LABEL,
+    Container,
+    ContainerEngine,
+    is_left,
+    labels_of,
+    owner_of,
+)
 from forge.execution.executor import LOG_BYTES, LocalExecutor, Outcome, failure_of, named
 from forge.execution.sandbox import UID
 from forge.execution.store import LocalStore
@@ -170,6 +178,17 @@ def sweep(engine: ContainerEngine, store: LocalStore) -> int:
     for name in left:
         engine.remove(name)
     return len(left)
+
+
+def prune(engine: ContainerEngine, store: LocalStore) -> tuple[int, int]:
+    """Remove forge's own images, and containers that were left; how many images went, and how many are in use."""
+    sweep(engine, store)
+    for name, labels in engine.containers():
+        if KEPT_LABEL in labels and labels.get(OWNER_LABEL) == owner_of(str(store.home)):
+            engine.remove(name)
+    names = [*engine.images(ROOTS), *engine.images(TESTED)]
+    removed = sum(engine.remove_image(name) for name in names)
+    return removed, len(names) - removed
 
 
 class _Tail:

@@ -17,7 +17,7 @@ from forge.core.tool import Content, FileContent, TreeContent
 from forge.core.tree import File, Folder, Tree
 from forge.execution.container import LABEL, Container, is_left, labels_of
 from forge.execution.docker_engine import DockerEngine
-from forge.execution.docker_executor import CONTAINER, DockerExecutor, sweep
+from forge.execution.docker_executor import CONTAINER, DockerExecutor, prune, sweep
 from forge.execution.executor import Executor, LocalExecutor, Outcome
 from forge.execution.sandbox import find_bwrap
 from forge.execution.store import STAMP, LocalStore
@@ -145,6 +145,16 @@ def test_what_a_dead_build_left_is_removed_and_nothing_else(store: LocalStore, r
     run(over(store, engine), ACTION, root)
 
     assert ["c1", "c2"] == list(engine.alive)
+
+
+def test_pruning_removes_forge_s_images_and_what_was_left_to_look_at(store: LocalStore, root: TreeContent) -> None:
+    engine = FakeEngine(code=1, known={"forge-test:x": [], "busybox:1": []})
+    with pytest.raises(ActionFailed):
+        run(over(store, engine, debug=True), ACTION, root)
+
+    assert (2, 0) == prune(engine, store)
+    assert ["busybox:1"] == list(engine.known)
+    assert {} == engine.alive
 
 
 def test_a_container_of_another_machine_is_not_ours() -> None:
