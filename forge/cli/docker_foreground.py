@@ -20,8 +20,7 @@ from forge.execution.foreground import ContainerStopper, attend
 
 def load_image(session: Session, engine: Engine, image: BuiltImage) -> str:
     """Load an image under its own name, unless the engine has it there; that name."""
-    if engine.image(image.info.ref) != image.summary.manifest.oci:
-        load_thin(engine, session.store, image.layout, image.info.ref, engine.images())
+    load_thin(engine, session.store, image.layout, image.info.ref, engine.images())
     return image.info.ref
 
 

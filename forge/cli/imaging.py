@@ -81,7 +81,7 @@ def _image(
         hint = f"Tools that take an index read its layout: `skopeo copy --all oci:{link} …`"
         raise UserError(f"`{label}` holds images for [{known}], one is needed", hint=hint)
     summary = single(images)
-    info = _described(info, document.decode(session.store.read(summary.config)))
+    info = described(info, document.decode(session.store.read(summary.config)))
     return BuiltImage(label, info, tree, summary, tree_content(contents[1]) if root else None)
 
 
@@ -160,7 +160,7 @@ def built_artifacts(
     return [builder.content(run, artifact) for artifact in wanted]
 
 
-def _described(info: ImageInfo, config: Json) -> ImageInfo:
+def described(info: ImageInfo, config: Json) -> ImageInfo:
     """Take from an image's configuration how it runs; the validator has seen it.
 
     Its variables are a vendor's base's too, and a Dockerfile's image alone says what it runs.
