@@ -14,8 +14,8 @@ from forge.core.errors import HostError
 from forge.execution.container import LABEL, Container
 
 _HINT: Final = "See `docker version`: start an engine, or say where it is by DOCKER_HOST or `docker context use`"
-_PATIENCE: Final = 120
-"""Seconds for an answer of the engine, an archive's next piece included."""
+_PATIENCE: Final = 600
+"""Seconds for an answer of the engine: a large root, once it is there, is unpacked before it answers."""
 _STOPPED: Final = 30
 """Seconds in which a killed container is to be gone."""
 _GONE: Final = (404, 409)

