@@ -76,7 +76,7 @@ def _names(session: Session, texts: Sequence[str], to: str, tag: str, given: dic
                 raise UsageError(str(error)) from error
     if patterns:
         settings = settings_of(given)
-        graph = session.load(session.patterns(patterns), settings.override)
+        graph = session.load(session.patterns(patterns), settings)
         images = images_of(graph, session.analyze(graph, settings))
         found += [target_name(label, info, session.workspace.push, to, tag) for label, info in images.items()]
     return found
