@@ -67,12 +67,14 @@ class Attrs(Attributes):
     """Image that it is about."""
     cases: SourceFile | None = None
     """JSON: a list of requests, each with what its answer must be; see the runtime's README. The image is booted."""
+    script: SourceFile | None = None
+    """Python program that is run beside the booted image, whose address is FORGE_TEST_URL; it passes by exit code 0."""
     files: dict[str, FileCheck] = Field(default_factory=dict)
     """Absolute path in the image -> what is expected of it."""
     config: ConfigCheck = Field(default_factory=ConfigCheck)
     """What is expected of its configuration."""
     data: SourceFiles = ()
-    """Files that `file` of a request names, from the package's folder on."""
+    """Files that `file` of a request names and that `script` finds where it starts, from the package's folder on."""
     deps: tuple[TargetLabel, ...] = ()
     """Targets whose outputs it names, as `forge-out` does below the package."""
     timeout: int = Field(default=300, gt=0)
@@ -84,16 +86,17 @@ def analyze(context: Context, attrs: Attrs) -> TestInfo:
     """Ask for one action that boots the image, one that looks at it, or both."""
     image = context.dep(attrs.image, ImageInfo)
     expected = _expected(context, attrs)
-    if attrs.cases is None and not expected:
-        hint = "Requests in `cases`, or what its files and configuration must be in `files` and `config`"
+    if attrs.cases is None and attrs.script is None and not expected:
+        hint = "Requests in `cases`, a `script`, or what its files and configuration must be in `files` and `config`"
         raise context.error(f"`{context.label}` expects nothing of its image", hint)
     reports: list[Artifact] = []
-    if attrs.cases is not None:
-        reports.append(_booted(context, attrs, image, attrs.cases))
+    is_booted = attrs.cases is not None or attrs.script is not None
+    if is_booted:
+        reports.append(_booted(context, attrs, image))
     if expected:
         reports.append(_inspected(context, image, expected))
     names = [f"{context.label.name}.report.json", f"{context.label.name}.inspection.json"]
-    return TestInfo(dict(zip(names if attrs.cases else names[1:], reports, strict=False)), reports[0])
+    return TestInfo(dict(zip(names if is_booted else names[1:], reports, strict=False)), reports[0])
 
 
 def _expected(context: Context, attrs: Attrs) -> dict[str, Any]:
@@ -129,15 +132,21 @@ def _inspected(context: Context, image: ImageInfo, expected: dict[str, Any]) -> 
     return report
 
 
-def _booted(context: Context, attrs: Attrs, image: ImageInfo, cases: Source) -> Artifact:
+def _booted(context: Context, attrs: Attrs, image: ImageInfo) -> Artifact:
     """Ask for server and client in one sandbox, with a loopback of its own."""
-    inputs: dict[str, Artifact] = {"harness.py": _HARNESS, "cases.json": cases}
+    inputs: dict[str, Artifact] = {"harness.py": _HARNESS}
+    argv = ["/usr/bin/python3", "/build/harness.py", "--data", "/build/data"]
+    if attrs.cases is not None:
+        inputs["cases.json"] = attrs.cases
+        argv += ["--cases", "/build/cases.json"]
+    if attrs.script is not None:
+        inputs["script.py"] = attrs.script
+        argv += ["--script", "/build/script.py"]
     for source in attrs.data:
         inputs[f"data/{source.path.partition(f'/{context.label.package}/')[2] or source.path}"] = source
     for label in attrs.deps:
         for provider in context.deps(label, Provider):
             inputs.update({f"data/{name}": artifact for name, artifact in provider.files.items()})
-    argv = ["/usr/bin/python3", "/build/harness.py", "--cases", "/build/cases.json", "--data", "/build/data"]
     return context.boot(
         image,
         [*argv, "--report", "/build/out/report.json"],

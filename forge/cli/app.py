@@ -19,6 +19,7 @@ COMMANDS = {
     "build": "Build targets",
     "test": "Build and run test targets",
     "run": "Serve an image here, from its own file system",
+    "shell": "Work in the environment of a target",
     "bench": "Put an image or a server under load, and tell how it does",
     "query": "Ask about the graph of targets",
     "graph": "Draw targets as DOT, Mermaid or an HTML page",

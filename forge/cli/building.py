@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from forge.cli.console import Console
 from forge.cli.eventlog import EventLog
+from forge.cli.failure import failure_of, placed
 from forge.cli.options import merged, overrides, remote_of, working_folder
 from forge.cli.profile import Profile
 from forge.cli.report import Outcome, TargetReport, render_json, render_text
 from forge.cli.session import Session, Settings
 from forge.cli.testing import Testing
 from forge.core.artifact import Artifact, Derived, Source
-from forge.core.errors import ActionFailed, Fault, ForgeError, NoTestsError, TestsFailed
+from forge.core.errors import NoTestsError
 from forge.core.event import Event
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
@@ -51,6 +52,8 @@ def settings_of(flags: Mapping[str, Any]) -> Settings:
         remote=remote_of(flags),
         remote_upload=flags.get("remote_upload_local_results") is not False,
         remote_upload_cached=bool(flags.get("remote_upload_cached_results")),
+        executor=flags.get("executor") or "",
+        containers=bool(flags.get("docker")),
     )
 
 
@@ -63,12 +66,13 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
     testing = Testing.of(flags) if tests else None
     profile = Profile(Path(flags["profile"])) if flags.get("profile") else None
     with profile.phase("Load") if profile else nullcontext():
-        graph = session.load(session.patterns(patterns), settings.override)
+        graph = session.load(session.patterns(patterns), settings)
     if tests:
         graph = only_tests(session, graph)
     with profile.phase("Analyze") if profile else nullcontext():
         actions = session.analyze(graph, settings)
     if testing is not None:
+        actions = testing.contained(actions) if settings.containers else actions
         actions = testing.numbered(actions, graph.requested)
     console = Console.make(flags.get("progress") or "auto", flags.get("color") or "auto", os.environ)
     path = flags.get("build_event_json_file")
@@ -112,7 +116,7 @@ def build_targets(patterns: tuple[str, ...], given: Mapping[str, Any], *, tests:
         outcome = Outcome(what, reports, actions.skipped, run.ran, cached, seconds, len(run.remote))
         if testing is not None:
             testing.tell(run, actions)
-        failure = _failure(_placed(run, graph), actions)
+        failure = failure_of(placed(run, graph), actions)
         unchanged = _again(outcome)
         if log is not None:
             log.finish(outcome, failure.exit_code if failure else 0)
@@ -213,40 +217,6 @@ def _identity(session: Session, contents: Mapping[str, Content]) -> tuple[str, i
         digest = content.digest if isinstance(content, FileContent) else content.root
         return digest.oci, digest.size
     return "", 0
-
-
-def _placed(run: Run, graph: TargetGraph) -> Run:
-    """Give each failed action the place of its target."""
-    places = {str(label): target.place for label, target in graph.targets.items()}
-    for error in run.failures.values():
-        error.faults = tuple(
-            Fault(f"`{fault.place}`: {fault.text}", places[fault.place], fault.hint) if fault.place in places else fault
-            for fault in error.faults
-        )
-    return run
-
-
-def _failure(run: Run, actions: ActionGraph) -> ForgeError | None:
-    if not run.failures:
-        return None
-    errors = list(run.failures.values())
-    tests = all(actions.actions[name].mnemonic == "Test" for name in run.failures)
-    if tests and all(isinstance(error, ActionFailed) for error in errors):
-        return TestsFailed(*[fault for error in errors for fault in error.faults])
-    return combined(run)
-
-
-def combined(run: Run) -> ForgeError:
-    """Make one error of a run's failures, with the gravest exit code."""
-    errors = list(run.failures.values())
-    if len(errors) == 1:
-        return errors[0]
-    for error in errors:
-        if isinstance(error, ActionFailed) and error.log:
-            print(error.log, file=sys.stderr)
-    together = ForgeError(*[fault for error in errors for fault in error.faults])
-    together.exit_code = max(error.exit_code for error in errors)
-    return together
 
 
 def _again(outcome: Outcome) -> Outcome:

@@ -27,7 +27,14 @@ VARIABLE = "_FORGE_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 LABELS = frozenset(("patterns", "label", "labels", "expression", "target"))
 """An argument that is called so takes labels, whatever its command."""
-_REAL = ("forge.cli.app", "forge.cli.command", "forge.cli.options", "forge.core.errors", "forge.core.label")
+_REAL = (
+    "forge.cli.surroundings",
+    "forge.cli.app",
+    "forge.cli.command",
+    "forge.cli.options",
+    "forge.core.errors",
+    "forge.core.label",
+)
 """What commands need, to say which options they have."""
 
 

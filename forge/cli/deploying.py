@@ -45,7 +45,7 @@ class Chosen:
 def chosen(session: Session, patterns: Sequence[str], given: Mapping[str, Any]) -> Chosen:
     """Find the images and indices that patterns mean; UserError where one that is named is something else."""
     settings = settings_of(merged(given, session.workspace))
-    graph = session.load(session.patterns(patterns), settings.override)
+    graph = session.load(session.patterns(patterns), settings)
     actions = session.analyze(graph, settings)
     for label, fault in actions.skipped.items():
         if not session.rules[graph.targets[label].rule].is_test:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from forge.cli.building import combined, settings_of
+from forge.cli.building import settings_of
 from forge.cli.console import Console
+from forge.cli.failure import combined
 from forge.cli.options import merged
 from forge.cli.session import Session
 from forge.core.errors import UserError
@@ -25,7 +26,7 @@ def model_report(session: Session, text: str, given: Mapping[str, Any]) -> Mappi
     """Build the report of the one model that a label names; None when it names no model."""
     flags = merged(given, session.workspace)
     settings = settings_of(flags)
-    graph = session.load(session.patterns([text]), settings.override)
+    graph = session.load(session.patterns([text]), settings)
     actions = session.analyze(graph)
     found = [actions.providers[label] for label in graph.requested if label in actions.providers]
     if len(found) != 1 or not isinstance(found[0], ModelInfo):

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from forge.cli.building import combined, settings_of
+from forge.cli.building import settings_of
 from forge.cli.console import Console
+from forge.cli.failure import combined
 from forge.cli.options import merged
 from forge.cli.session import Session
 from forge.core.artifact import Artifact
@@ -50,7 +51,7 @@ class BuiltIndex:
 
 def built_layout(session: Session, text: str, given: Mapping[str, Any]) -> BuiltImage | BuiltIndex:
     """Build the one image or index that a label names; UserError when it is none, or several."""
-    label, info, actions = _chosen(session, text, given)
+    label, info, actions = chosen_layout(session, text, given)
     if isinstance(info, ImageInfo):
         return _image(session, label, info, actions, given)
     assert info.layout is not None
@@ -61,8 +62,8 @@ def built_layout(session: Session, text: str, given: Mapping[str, Any]) -> Built
 
 def built_image(session: Session, text: str, given: Mapping[str, Any], *, root: bool = False) -> BuiltImage:
     """Build the one image that a label names; UserError when it is none, or several."""
-    label, info, actions = _chosen(session, text, given)
-    return _image(session, label, _only_image(label, info), actions, given, root=root)
+    label, info, actions = chosen_layout(session, text, given)
+    return _image(session, label, only_image(label, info), actions, given, root=root)
 
 
 def _image(
@@ -81,15 +82,14 @@ def _image(
         hint = f"Tools that take an index read its layout: `skopeo copy --all oci:{link} …`"
         raise UserError(f"`{label}` holds images for [{known}], one is needed", hint=hint)
     summary = single(images)
-    if not info.entrypoint:  # a Dockerfile's image says itself how it runs, once it is there
-        info = _described(info, document.decode(session.store.read(summary.config)))
+    info = described(info, document.decode(session.store.read(summary.config)))
     return BuiltImage(label, info, tree, summary, tree_content(contents[1]) if root else None)
 
 
 def built_sbom(session: Session, text: str, given: Mapping[str, Any]) -> bytes:
     """Build the list of what the one image that a label names is made of; UserError when it is none, or several."""
-    label, found, actions = _chosen(session, text, given)
-    info = _only_image(label, found)
+    label, found, actions = chosen_layout(session, text, given)
+    info = only_image(label, found)
     if info.sbom is None:
         raise UserError(f"`{label}` has no list of what it is made of: its rule makes none")
     (content,) = built_artifacts(session, actions, [info.sbom], given)
@@ -116,17 +116,20 @@ def variables(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _only_image(label: Label, info: ImageInfo | IndexInfo) -> ImageInfo:
+def only_image(label: Label, info: ImageInfo | IndexInfo) -> ImageInfo:
+    """Take an image; UserError where it is an index of several."""
     if isinstance(info, ImageInfo):
         return info
     platforms = ", ".join(each.platform.name for each in info.images if each.platform)
     raise UserError(f"`{label}` is an index of several images, for [{platforms}]", hint="Name one of its images")
 
 
-def _chosen(session: Session, text: str, given: Mapping[str, Any]) -> tuple[Label, ImageInfo | IndexInfo, ActionGraph]:
+def chosen_layout(
+    session: Session, text: str, given: Mapping[str, Any]
+) -> tuple[Label, ImageInfo | IndexInfo, ActionGraph]:
     """Find the one image or index that a label names, and the actions that make it."""
     settings = settings_of(merged(given, session.workspace))
-    graph = session.load(session.patterns([text]), settings.override)
+    graph = session.load(session.patterns([text]), settings)
     actions = session.analyze(graph, settings)
     images = [(label, actions.providers[label]) for label in graph.requested if label in actions.providers]
     see = "`forge query 'kind(image, //...)'` lists the images"
@@ -158,14 +161,20 @@ def built_artifacts(
     return [builder.content(run, artifact) for artifact in wanted]
 
 
-def _described(info: ImageInfo, config: Json) -> ImageInfo:
-    """Take from an image's configuration how it runs; the validator has seen it."""
+def described(info: ImageInfo, config: Json) -> ImageInfo:
+    """Take from an image's configuration how it runs; the validator has seen it.
+
+    Its variables are a vendor's base's too, and a Dockerfile's image alone says what it runs.
+    """
     check = Check("config")
     found = check.object(check.object(config, "config").get("config", {}), "config")
     words = [*check.texts(found.get("Entrypoint") or [], "Entrypoint"), *check.texts(found.get("Cmd") or [], "Cmd")]
     environ = [text.partition("=")[::2] for text in check.texts(found.get("Env") or [], "Env")]
+    info = replace(info, environ=tuple(environ))
+    if info.entrypoint:
+        return info
     workdir = check.text(found.get("WorkingDir") or "/", "WorkingDir")
-    return replace(info, entrypoint=tuple(words), environ=tuple(environ), workdir=workdir)
+    return replace(info, entrypoint=tuple(words), workdir=workdir)
 
 
 def tree_content(content: Content | None) -> TreeContent:

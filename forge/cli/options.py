@@ -25,6 +25,9 @@ CONTEXT = {
 _BUILD = [
     click.option("--jobs", "-j", type=click.IntRange(0), help="Actions at a time [default: one per processor]."),
     click.option("--keep-going/--nokeep-going", "-k", default=None, help="Go on with what does not need what failed."),
+    click.option(
+        "--executor", type=click.Choice(["local", "docker"]), default=None, help="Where commands run [default: local]."
+    ),
     click.option("--offline/--nooffline", default=None, help="Download nothing."),
     click.option("--override", multiple=True, metavar="//A=//B", help="Put target B wherever A is a dependency."),
     click.option("--assembler", type=click.Choice(["embedded", "buildx"]), default=None, help="Who assembles images."),

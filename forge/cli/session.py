@@ -23,10 +23,13 @@ from forge.core.label import Label, TargetPattern, parse_patterns
 from forge.core.platform import ARCHITECTURES, Arch, Platform
 from forge.core.rule import Rule
 from forge.core.target import TargetGraph
+from forge.core.tool import Tool
 from forge.execution.action_cache import ActionCache
 from forge.execution.builder import Builder
 from forge.execution.buildx import Buildx, BuildxSettings
-from forge.execution.executor import LocalExecutor
+from forge.execution.container import ContainerEngine
+from forge.execution.engine import Engine
+from forge.execution.executor import Executor, LocalExecutor
 from forge.execution.home import home_folder, host_errors
 from forge.execution.process import ProcessGroup
 from forge.execution.remote import Remote
@@ -69,6 +72,10 @@ class Settings:
     """Give the remote cache what runs here."""
     remote_upload_cached: bool = False
     """Give it also what was cached here, where it lacks that."""
+    executor: str = ""
+    """Where commands run: `local`, `docker`; empty for what the environment or WORKSPACE.toml says."""
+    containers: bool = False
+    """Tests boot images as containers of a Docker engine, whoever runs the other commands."""
 
 
 _DEFAULTS = Settings()
@@ -82,6 +89,21 @@ class Session:
         self.cwd, self.environ = cwd, environ
         self.root = find_root(cwd)
         self.reader = Reader()
+        self._executor = ""
+
+    @property
+    def executor(self) -> str:
+        """Where commands run: what a flag said, else FORGE_EXECUTOR, else `[build]`."""
+        return (
+            self._executor or self.environ.get("FORGE_EXECUTOR") or str(self.workspace.build.get("executor", "local"))
+        )
+
+    @cached_property
+    def engine(self) -> ContainerEngine:
+        """The Docker engine, by its API; HostError where none answers."""
+        from forge.execution.docker_engine import DockerEngine
+
+        return DockerEngine(self.environ)
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -90,13 +112,14 @@ class Session:
 
     @cached_property
     def execution(self) -> Platform:
-        """The platform that actions run on: this machine."""
-        machine = host.machine().lower()
+        """The platform that actions run on: this machine, or that of the Docker engine which runs them."""
+        is_docker = self.executor == "docker"
+        machine, system = (self.engine.arch, "linux") if is_docker else (host.machine().lower(), sys.platform)
         arch = _MACHINES.get(machine)
-        if arch is None or sys.platform != "linux":
-            raise HostError(
-                f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {sys.platform} on {machine}"
-            )
+        if arch is None or system != "linux":
+            text = f"Actions run on Linux on [{', '.join(ARCHITECTURES)}], this is {system} on {machine}"
+            hint = "" if is_docker else "Where Docker runs, `--executor=docker` runs them in containers"
+            raise HostError(text, hint=hint)
         return Platform(arch, arch)
 
     @cached_property
@@ -166,9 +189,10 @@ class Session:
         inside = self.cwd.relative_to(base).as_posix() if self.cwd.is_relative_to(base) else "."
         return "" if inside == "." else inside
 
-    def load(self, patterns: Iterable[TargetPattern], override: Mapping[Label, Label] | None = None) -> TargetGraph:
+    def load(self, patterns: Iterable[TargetPattern], settings: Settings = _DEFAULTS) -> TargetGraph:
         """Load what patterns need."""
-        return self.loader(override).load(patterns)
+        self._executor = settings.executor or self._executor
+        return self.loader(settings.override).load(patterns)
 
     def analyze(self, graph: TargetGraph, settings: Settings = _DEFAULTS) -> ActionGraph:
         """Turn targets into actions."""
@@ -202,7 +226,7 @@ class Session:
         processes = ProcessGroup()
         buildx = self.buildx(settings, processes)
         tools = make_tools(self.store, lambda: self.places, buildx, offline=settings.offline)
-        executor = LocalExecutor(self.store, tools, lambda: find_bwrap(self.environ), settings.sandbox_debug, processes)
+        executor = self._runner(settings, tools, processes)
         scheduler = Scheduler(
             store=self.store,
             cache=ActionCache(self.store),
@@ -223,6 +247,19 @@ class Session:
         cache = open_remote(settings.remote, self.environ)
         upload, cached = settings.remote_upload, settings.remote_upload_cached
         return Remote(cache, self.store, listener, upload=upload, upload_cached=cached)
+
+    def _runner(self, settings: Settings, tools: Mapping[str, Tool], processes: ProcessGroup) -> Executor:
+        local = LocalExecutor(self.store, tools, lambda: find_bwrap(self.environ), settings.sandbox_debug, processes)
+        everything = self.executor == "docker"
+        if not everything and not settings.containers:
+            return local
+        from forge.cli.thin_load import load_tested
+        from forge.execution.docker_executor import DockerExecutor
+
+        docker = Engine(self.environ)
+        return DockerExecutor(
+            local, lambda: self.engine, lambda layout: load_tested(docker, self.store, layout), everything
+        )
 
     @contextmanager
     def locked(self, settings: Settings) -> Iterator[None]:

@@ -17,10 +17,11 @@ from forge.core.errors import ActionFailed, UsageError
 from forge.core.event import ActionFinished, Event
 from forge.core.graph import ActionGraph
 from forge.core.label import Label
-from forge.core.provider import Provider, TestInfo
+from forge.core.provider import ImageInfo, Provider, TestInfo
 from forge.core.tool import FileContent
 from forge.execution.attempt import Attempts
 from forge.execution.builder import Builder
+from forge.execution.docker_executor import CONTAINER, IMAGE
 from forge.execution.run import Run
 
 RUN = "FORGE_TEST_RUN"
@@ -59,6 +60,23 @@ class Testing:
         """Take an event."""
         if isinstance(event, ActionFinished) and event.action.mnemonic == "Test":
             self._finished[event.name] = event
+
+    def contained(self, actions: ActionGraph) -> ActionGraph:
+        """Have tests boot images themselves, as containers: actions of their own, whose verdicts are kept apart."""
+        by_root = {
+            info.root: info.layout
+            for info in actions.providers.values()
+            if isinstance(info, ImageInfo) and info.root is not None and info.layout is not None
+        }
+        table = dict(actions.actions)
+        for name, action in table.items():
+            if action.mnemonic == "Test" and action.root in by_root:
+                inputs = tuple(sorted([*action.inputs, (IMAGE, by_root[action.root])], key=lambda item: item[0]))
+                # The other variables are the image's own, which it has there.
+                env = tuple(item for item in action.env if item[0].startswith("FORGE_"))
+                properties = tuple(sorted([*action.properties, CONTAINER]))
+                table[name] = replace(action, root=None, inputs=inputs, env=env, properties=properties)
+        return ActionGraph(table, actions.providers, actions.skipped)
 
     def numbered(self, actions: ActionGraph, labels: Sequence[Label]) -> ActionGraph:
         """Add the further runs of tests, as outputs of the same targets."""

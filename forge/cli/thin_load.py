@@ -8,8 +8,11 @@ from contextlib import suppress
 from forge.core.blob import BlobStore
 from forge.core.digest import Digest, Hash
 from forge.core.errors import HostError
+from forge.core.tool import TreeContent
 from forge.core.tree import Tree
+from forge.execution.docker_executor import TESTED
 from forge.execution.engine import Engine
+from forge.execution.store import LocalStore
 from forge.oci.check import Check
 from forge.oci.document import LIMIT
 from forge.oci.export import export_docker
@@ -31,6 +34,14 @@ def load_thin(engine: Engine, store: BlobStore, tree: Tree, name: str, present: 
                 return sum(digest.size for digest in layers - had)
     engine.load(lambda out: export_docker(tree, store, out, name))
     return sum(digest.size for digest in layers)
+
+
+def load_tested(engine: Engine, store: LocalStore, layout: TreeContent) -> str:
+    """Load the image of a layout, unless the engine has it, under a name that says its content; that name."""
+    name = f"{TESTED}:{layout.root.hash}"
+    if not engine.image(name):
+        load_thin(engine, store, Tree.decode(store.read(layout.tree)), name, engine.images())
+    return name
 
 
 def _layers(store: BlobStore, present: Iterable[str]) -> set[Digest]:

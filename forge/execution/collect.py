@@ -14,7 +14,7 @@ from forge.core.tree import Entry, File, Folder, Symlink, Tree, TreeError
 from forge.execution.store import LocalStore
 
 _CHUNK = 1 << 20
-_SMALL = 1 << 20
+SMALL = 1 << 20
 """Bytes of a file that is kept of an action that failed."""
 
 
@@ -39,9 +39,24 @@ def left_files(folder: Path, outputs: tuple[str, ...]) -> dict[str, bytes]:
             handle = os.open(folder / output, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(handle, "rb") as file:
                 status = os.fstat(handle)
-                if stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL:
+                if stat.S_ISREG(status.st_mode) and status.st_size <= SMALL:
                     found[output] = file.read()
     return found
+
+
+def checked_link(target: str, path: str) -> Symlink:
+    """Judge a link of an output folder, `path` below that; ActionFailed where it leads out."""
+    try:
+        target.encode()
+    except UnicodeEncodeError as error:
+        raise ActionFailed(f"The output `{path}` is a link to {target!a}, which is not UTF-8") from error
+    resolved = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    if target.startswith("/") or resolved == ".." or resolved.startswith("../"):
+        raise ActionFailed(f"The output `{path}` is a link to `{target}`, out of its folder")
+    # `..` after a name may start from wherever a link of that name leads to: a chain of them could climb out.
+    if ".." in target.lstrip("./").split("/"):
+        raise ActionFailed(f"The output `{path}` is a link to `{target}`, with `..` after a name")
+    return Symlink(target)
 
 
 def _output(store: LocalStore, root: int, output: str) -> Content:
@@ -92,25 +107,11 @@ def _folder(store: LocalStore, parent: int, name: str, prefix: str, out: dict[st
             elif stat.S_ISREG(mode):
                 out[path] = _file(store, handle, child, path)
             elif stat.S_ISLNK(mode):
-                out[path] = _link(os.readlink(child, dir_fd=handle), path)
+                out[path] = checked_link(os.readlink(child, dir_fd=handle), path)
             else:
                 raise ActionFailed(f"The output `{path}` is a device, socket or pipe")
     finally:
         os.close(handle)
-
-
-def _link(target: str, path: str) -> Symlink:
-    try:
-        target.encode()
-    except UnicodeEncodeError as error:
-        raise ActionFailed(f"The output `{path}` is a link to {target!a}, which is not UTF-8") from error
-    resolved = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    if target.startswith("/") or resolved == ".." or resolved.startswith("../"):
-        raise ActionFailed(f"The output `{path}` is a link to `{target}`, out of its folder")
-    # `..` after a name may start from wherever a link of that name leads to: a chain of them could climb out.
-    if ".." in target.lstrip("./").split("/"):
-        raise ActionFailed(f"The output `{path}` is a link to `{target}`, with `..` after a name")
-    return Symlink(target)
 
 
 def _file(store: LocalStore, parent: int, name: str, path: str) -> File:

@@ -34,6 +34,11 @@ class Engine:
             return self._ask("image", "inspect", "--format", "{{.Id}}", ref).strip()
         return ""
 
+    def api(self) -> tuple[int, int]:
+        """Tell the version of the API that it and this command share."""
+        major, _, minor = self._ask("version", "--format", "{{.Client.APIVersion}}").strip().partition(".")
+        return int(major), int(minor)
+
     def load(self, write: Callable[[BinaryIO], None]) -> None:
         """Give it an archive, as it is written; HostError when it takes none."""
         with tempfile.TemporaryFile() as log:

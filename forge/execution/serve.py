@@ -15,6 +15,7 @@ from forge.core.action import OUT, WORK
 from forge.core.tool import TreeContent
 from forge.execution.home import host_errors
 from forge.execution.materialize import materialize
+from forge.execution.mount import Mount
 from forge.execution.sandbox import Sandbox
 from forge.execution.scratch import remove
 from forge.execution.store import LocalStore
@@ -72,13 +73,15 @@ def serve(
     workdir: str,
     *,
     secrets: Mapping[str, str] | None = None,
+    mounts: tuple[Mount, ...] = (),
+    network: bool = True,
 ) -> int:
-    """Run a service on the host's network until it ends; its exit code. `secrets` are variables that nobody else sees.
+    """Run a service until it ends; its exit code. `secrets` are variables that nobody else sees.
 
     The first interrupt asks it to stop and lets it finish what it has begun; the second kills it.
     HostError when there is no sandbox.
     """
-    with started(store, bwrap, root, argv, env, workdir, secrets=secrets) as service:
+    with started(store, bwrap, root, argv, env, workdir, secrets=secrets, mounts=mounts, network=network) as service:
         interrupts = 0
         while True:
             try:
@@ -105,6 +108,8 @@ def started(
     *,
     log: IO[bytes] | None = None,
     secrets: Mapping[str, str] | None = None,
+    mounts: tuple[Mount, ...] = (),
+    network: bool = True,
 ) -> Iterator[Service]:
     """Start a service on the host's network, with both outputs in `log`; whatever happens, none is left at the end."""
     rootfs = materialize(store, root)
@@ -114,7 +119,8 @@ def started(
             (base / name).mkdir()
         (base / "tmp").chmod(0o1777)
     more = _hidden(secrets) if secrets else None
-    sandbox = Sandbox(rootfs, base / WORK, base / OUT, base / "tmp", env, workdir=workdir, network=True, more=more)
+    work, out, tmp = base / WORK, base / OUT, base / "tmp"
+    sandbox = Sandbox(rootfs, work, out, tmp, env, workdir=workdir, network=network, mounts=mounts, more=more)
     line = sandbox.command(bwrap, argv)
     reading, writing = os.pipe()
     # As pid 1 the service itself gets the signal to stop, not an init that would not pass it on.

@@ -1,10 +1,11 @@
-"""Boots a service, waits until it is ready, sends requests, checks the answers.
+"""Boots a service, waits until it is ready, sends requests, checks the answers; or has a script do that.
 
-    python3 harness.py --cases cases.json --data FOLDER --report report.json -- COMMAND...
+    python3 harness.py --cases cases.json --script script.py --data FOLDER --report report.json -- COMMAND...
 
 Runs inside an image's own file system, with the standard library alone. `cases.json` is a list of
 objects: `name`, `path`, `method` (POST), `body` (JSON), `text` or `file` (sent as it is), and what the answer
-must be: `status` (200), `json` (equal), `json_keys` (present), `contains` (text). Exit status: 0 all passed,
+must be: `status` (200), `json` (equal), `json_keys` (present), `contains` (text). The script is a Python program,
+started in FOLDER with the service's address in FORGE_TEST_URL; it passes by exit status 0. Exit status: 0 all passed,
 1 some did not.
 """
 
@@ -34,13 +35,14 @@ BODIES = {"body", "text", "file"}
 def main(argv: list[str]) -> int:
     """Run every case; print a line each."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cases", type=Path, required=True)
+    parser.add_argument("--cases", type=Path)
+    parser.add_argument("--script", type=Path, help="Python program that passes by its exit status")
     parser.add_argument("--data", type=Path, default=Path(), help="folder of the files that requests name")
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("command", nargs="+")
     args = parser.parse_args(argv)
-    cases = json.loads(args.cases.read_text(encoding="utf-8"))
-    fault = check_cases(cases, args.data)
+    cases = json.loads(args.cases.read_text(encoding="utf-8")) if args.cases else []
+    fault = check_cases(cases, args.data) if args.cases else ""
     if fault:
         print(f"{args.cases.name}: {fault}")
         return 1
@@ -51,6 +53,8 @@ def main(argv: list[str]) -> int:
         try:
             fault = wait_until_ready(server)
             results = [] if fault else [run_case(case, args.data) for case in cases]
+            if args.script and not fault:
+                results.append(run_script(args.script, args.data))
         finally:
             status = stop(server)
     if not fault and status != 0:
@@ -117,6 +121,16 @@ def run_case(case: dict[str, Any], data: Path) -> dict[str, Any]:
         return {"name": name, "passed": False, "message": f"No answer: {error}"}
     message = judge(case, status, answer)
     return {"name": name, "passed": not message, "message": message}
+
+
+def run_script(script: Path, data: Path) -> dict[str, Any]:
+    """Run a program beside the service, its output this one's; judge it by its exit status."""
+    environ = {**os.environ, "FORGE_TEST_URL": f"http://127.0.0.1:{PORT}"}
+    sys.stdout.flush()
+    folder = data if data.is_dir() else script.parent
+    done = subprocess.run([sys.executable, str(script)], env=environ, cwd=folder, stdin=subprocess.DEVNULL, check=False)
+    message = f"Exit status {done.returncode}" if done.returncode else ""
+    return {"name": script.name, "passed": not message, "message": message}
 
 
 def judge(case: dict[str, Any], status: int, answer: bytes) -> str:

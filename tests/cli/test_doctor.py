@@ -154,6 +154,14 @@ def test_emulation_and_an_engine_are_welcome_and_not_needed(proc: Path, tmp_path
     assert ["Programs for arm64 run here, emulated", "Engine 26.1 answers"] == [each.text for each in having]
 
 
+def test_an_engine_that_is_not_open_to_the_user_is_a_warning(tmp_path: Path) -> None:
+    program(tmp_path, "docker", "echo 'permission denied while trying to connect' >&2; exit 1")
+    (finding,) = Machine({"PATH": str(tmp_path / "bin")}).check_docker()
+
+    assert "warning" == finding.status
+    assert "group `docker`" in finding.hint
+
+
 def test_a_store_is_looked_at_and_not_made(tmp_path: Path) -> None:
     home = Home({"FORGE_HOME": str(tmp_path / "a/b")})
 

@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from forge.cli.testing import Testing
 from forge.core.artifact import Derived
 from forge.core.label import Label
 from forge.core.provider import TestInfo
+from forge.execution.docker_executor import CONTAINER
 from tests.fakes.workspace import SERVER, FakeWorkspace
 
 IMAGES = '\n[images]\nrule = "image"\napps = [":server"]\nname = "{platform}"\n'
@@ -47,6 +49,29 @@ def test_requests_and_expectations_go_together(workspace: FakeWorkspace) -> None
     assert isinstance(info, TestInfo)
     assert ["check@cpu_llm_trf.inspection.json", "check@cpu_llm_trf.report.json"] == sorted(info.files)
     assert isinstance(info.report, Derived) and not graph.actions[info.report.action].tool
+
+
+def test_a_script_boots_the_image_as_requests_do(workspace: FakeWorkspace) -> None:
+    workspace.write("targets/pkg/check.py")
+    action = check(workspace, 'script = "check.py"').action(CHECK, "Test")
+
+    assert "/build/script.py" in action.argv and "--cases" not in action.argv
+    assert {"script.py", "harness.py"} == {path for path, _ in action.inputs}
+
+
+def test_a_test_in_a_container_is_an_action_of_its_own(workspace: FakeWorkspace) -> None:
+    """Of the image's layout, with none of the sandbox's variables: those are the image's there."""
+    graph = check(workspace, 'cases = "cases.json"').analyze(CHECK)
+    info = graph.providers[Label.parse(CHECK)]
+    assert isinstance(info, TestInfo) and isinstance(info.report, Derived)
+    plain = graph.actions[info.report.action]
+    action = Testing().contained(graph).actions[info.report.action]
+
+    assert action.root is None and plain.root is not None
+    assert {"image", "harness.py", "cases.json"} == {path for path, _ in action.inputs}
+    assert ["FORGE_CONFIG", "FORGE_WORKDIR"] == [name for name, _ in action.env]
+    assert (plain.argv, plain.outputs) == (action.argv, action.outputs)
+    assert CONTAINER in action.properties
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forge.cli.session import Session
+from forge.cli.session import Session, Settings
 from forge.core.artifact import Artifact
 from forge.core.digest import Digest, Hash
 from forge.core.errors import UserError
@@ -59,7 +59,9 @@ UNREACHED = {"agx_orin_llm_llama", "agx_orin_llm_vllm", "agx_orin_llm_trt"}
 
 def parameters(session: Session, platform: str) -> dict[str, object]:
     """Tell what a service is baked with, where its backend is told something."""
-    actions = session.analyze(session.load(session.patterns([f"//gpt2:server@{platform}"]), STAND_IN))
+    actions = session.analyze(
+        session.load(session.patterns([f"//gpt2:server@{platform}"]), Settings(override=STAND_IN))
+    )
     found = actions.providers[Label("gpt2", f"server@{platform}")]
     assert isinstance(found, AppInfo)
     return dict(found.params)
@@ -86,7 +88,7 @@ def test_every_platform_wants_the_locked_files(session: Session, name: str) -> N
 @pytest.mark.parametrize("name", sorted(UNREACHED))
 def test_what_could_not_be_locked_says_what_is_missing_and_from_where(session: Session, name: str) -> None:
     with pytest.raises(UserError) as raised:
-        session.analyze(session.load(session.patterns([f"//gpt2:{name}"]), STAND_IN))
+        session.analyze(session.load(session.patterns([f"//gpt2:{name}"]), Settings(override=STAND_IN)))
 
     text = str(raised.value)
     assert "jetson-ai-lab" in text or "dustynv/tensorrt_llm" in text
@@ -94,7 +96,7 @@ def test_what_could_not_be_locked_says_what_is_missing_and_from_where(session: S
 
 
 def test_a_wildcard_leaves_the_large_ones_out(session: Session) -> None:
-    graph = session.load(session.patterns(["//gpt2/..."]), STAND_IN)
+    graph = session.load(session.patterns(["//gpt2/..."]), Settings(override=STAND_IN))
     images = {label.name for label in graph.requested if graph.targets[label].rule == "image"}
 
     assert images == {"cpu_llm_trf", "cpu_llm_llama", "arm_llm_trf", "arm_llm_llama", "client", "client_arm"}
@@ -102,7 +104,7 @@ def test_a_wildcard_leaves_the_large_ones_out(session: Session) -> None:
 
 def test_one_conversion_feeds_the_llama_platforms(session: Session) -> None:
     labels = [f"//gpt2:{device}_llm_llama" for device in ("cpu", "arm", "gpu")]
-    actions = session.analyze(session.load(session.patterns(labels), STAND_IN))
+    actions = session.analyze(session.load(session.patterns(labels), Settings(override=STAND_IN)))
     wanted = [each for label in labels for each in actions.providers[Label.parse(label, "")].files.values()]
     mnemonics = [actions.actions[name].mnemonic for name in actions.closure(wanted)]
 
@@ -128,6 +130,6 @@ def test_parameters_are_those_of_the_predecessor(session: Session, platform: str
 
 
 def test_another_model_may_stand_in_for_it(session: Session) -> None:
-    actions = session.analyze(session.load(session.patterns(["//gpt2/..."]), STAND_IN))
+    actions = session.analyze(session.load(session.patterns(["//gpt2/..."]), Settings(override=STAND_IN)))
 
     assert hub_files(actions) == {}

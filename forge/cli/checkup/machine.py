@@ -139,12 +139,16 @@ class Machine:
         if program is not None:
             with suppress(OSError, subprocess.TimeoutExpired):
                 done = subprocess.run(
-                    [program, "version", "--format", "{{.Server.Version}}"],
+                    [program, "version", "--format", "{{.Server.Version}}, {{.Server.Os}}/{{.Server.Arch}}"],
                     env=dict(self.environ), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
                     check=False,
                 )  # fmt: skip
                 if done.returncode == 0 and done.stdout.strip():
                     yield Finding("docker", "ok", f"Engine {done.stdout.strip()} answers")
+                    return
+                if "permission denied" in done.stderr.lower():
+                    hint = "Join the group `docker`, and log in again: `sudo usermod --append --groups docker $USER`"
+                    yield Finding("docker", "warning", "An engine is there, and its socket is not open to you", hint)
                     return
         yield Finding("docker", "ok", "No engine answers, and no build needs one")
 

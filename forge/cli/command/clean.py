@@ -10,6 +10,7 @@ import click
 
 from forge.cli.options import CONTEXT, working_folder
 from forge.cli.session import Session, Settings
+from forge.execution.docker_executor import prune
 from forge.execution.executor import remove
 from forge.execution.home import PARTS
 from forge.execution.output import FOLDER
@@ -20,12 +21,18 @@ from forge.execution.output import FOLDER
     epilog="""\b
 Examples:
   forge clean              remove forge-out and the notes about this workspace
-  forge clean --expunge    remove the store too: the next build starts from nothing""",
+  forge clean --expunge    remove the store too: the next build starts from nothing
+  forge clean --docker     remove forge's images from the Docker engine""",
 )
 @click.option("--expunge", is_flag=True, help="Remove everything that is cached, of all workspaces.")
-def command(expunge: bool) -> int:
-    """Remove forge-out, or everything that is cached."""
+@click.option("--docker", is_flag=True, help="Remove what a Docker engine has of forge's: trees, tested images.")
+def command(expunge: bool, docker: bool) -> int:
+    """Remove forge-out, or everything that is cached; or what a Docker engine was given to run actions and tests."""
     session = Session(working_folder(), os.environ)
+    if docker:
+        removed, kept = prune(session.engine, session.store)
+        click.echo(f"Removed {removed} images" + (f"; {kept} are in use" if kept else ""), err=True)
+        return 0
     with session.locked(Settings()):
         shutil.rmtree(session.root / FOLDER, ignore_errors=True)
         for folder in (session.state, session.store.home / "sandbox"):

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from forge.cli.building import combined, settings_of
+from forge.cli.building import settings_of
 from forge.cli.console import Console, human
+from forge.cli.failure import combined
 from forge.cli.options import CONTEXT, build_options, merged, working_folder
 from forge.cli.session import Session
 from forge.core.artifact import Derived
@@ -29,7 +30,7 @@ def command(patterns: tuple[str, ...], **given: Any) -> int:
     session = Session(working_folder(), os.environ)
     flags = merged(given, session.workspace)
     settings = settings_of(flags)
-    graph = session.load(session.patterns(patterns), settings.override)
+    graph = session.load(session.patterns(patterns), settings)
     actions = session.analyze(graph, settings)
     outputs = [art for provider in actions.providers.values() for art in provider.files.values()]
     needed = [name for name in actions.closure(outputs) if actions.actions[name].is_download]

@@ -65,7 +65,7 @@ def command(patterns: tuple[str, ...], to: str, tag: str, referrers: bool, sign_
     session = Session(working_folder(), os.environ)
     given = merged(flags, session.workspace)
     settings = settings_of(given)
-    graph = session.load(session.patterns(patterns), settings.override)
+    graph = session.load(session.patterns(patterns), settings)
     actions = session.analyze(graph, settings)
     images = images_of(graph, actions)
     names = {label: target_name(label, info, session.workspace.push, to, tag) for label, info in images.items()}

@@ -8,7 +8,7 @@ import click
 
 from forge.cli.building import outputs_of
 from forge.cli.options import CONTEXT, overrides, working_folder
-from forge.cli.session import Session
+from forge.cli.session import Session, Settings
 from forge.cli.specification import Resolver, render_json, render_text, table
 
 
@@ -30,7 +30,7 @@ def command(label: str, override: tuple[str, ...], output: str) -> int:
     cause. Nothing is built: what depends on something that has not been made yet says so, by its name.
     """
     session = Session(working_folder(), os.environ)
-    graph = session.load(session.patterns([label]), overrides(override))
+    graph = session.load(session.patterns([label]), Settings(override=overrides(override)))
     actions = session.analyze(graph)
     labels = [each for each in graph.requested if each in actions.providers]
     artifacts = [artifact for each in labels for artifact in outputs_of(actions, each).values()]

@@ -16,6 +16,7 @@ from forge.cli.options import CONTEXT, build_options
 Examples:
   forge test //...
   forge test //tiny_gpt2:smoke --runs_per_test=5 --test_output=all
+  forge test //tiny_gpt2:smoke --docker
   forge test //... --keep_going --flaky_test_attempts=3 --junit=junit.xml""",
 )
 @click.argument("patterns", nargs=-1, required=True)
@@ -33,6 +34,11 @@ Examples:
     help="Try a test that fails as often; one that passes then is FLAKY [default: 1].",
 )
 @click.option("--junit", type=click.Path(dir_okay=False), default=None, help="Write verdicts as JUnit XML, for CI.")
+@click.option(
+    "--docker/--nodocker",
+    default=None,
+    help="Boot images as containers of a Docker engine, not their file systems here.",
+)
 @build_options
 def command(patterns: tuple[str, ...], **flags: Any) -> int:
     """Build test targets and run them; a result is cached until an input changes."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from forge.cli.building import combined, settings_of
+from forge.cli.building import settings_of
 from forge.cli.console import Console, human
+from forge.cli.failure import combined
 from forge.cli.material import materials
 from forge.cli.options import CONTEXT, build_options, merged, working_folder
 from forge.cli.session import Session
@@ -42,7 +43,7 @@ def command(patterns: tuple[str, ...], to: Path, **given: Any) -> int:
     session = Session(working_folder(), os.environ)
     flags = merged(given, session.workspace)
     settings = settings_of(flags)
-    graph = session.load(session.patterns(patterns), settings.override)
+    graph = session.load(session.patterns(patterns), settings)
     actions = session.analyze(graph, settings)
     outputs = [artifact for provider in actions.providers.values() for artifact in provider.files.values()]
     wanted = materials(actions, actions.closure(outputs))

@@ -41,7 +41,7 @@ def command(images: tuple[str, ...], key: str | None, to: str, tag: str, **flags
     Images are names in registries, or targets. A signature of an index covers all that it names.
     """
     session = Session(working_folder(), os.environ)
-    given = merged(flags, session.workspace.build)
+    given = merged(flags, session.workspace)
     public = chosen_public_key(session, key)
     rows: list[tuple[ImageName, str, list[str]]] = []
     faults: list[Fault] = []
@@ -76,7 +76,7 @@ def _names(session: Session, texts: Sequence[str], to: str, tag: str, given: dic
                 raise UsageError(str(error)) from error
     if patterns:
         settings = settings_of(given)
-        graph = session.load(session.patterns(patterns), settings.override)
+        graph = session.load(session.patterns(patterns), settings)
         images = images_of(graph, session.analyze(graph, settings))
         found += [target_name(label, info, session.workspace.push, to, tag) for label, info in images.items()]
     return found
