@@ -49,6 +49,8 @@ class Attrs(Attributes):
     """Names that `RUN --mount=type=secret` may mount; the values are of the environment, and in no key."""
     not_secret: tuple[str, ...] = ()
     """Files, by path or glob, that look like secrets and are none."""
+    setuid: tuple[str, ...] = ()
+    """Programs, by absolute path, that may have the set-user-id or set-group-id bit."""
     network: bool = False
     """Let its steps use the network; then the same key may give another image."""
     port: int = Field(default=0, ge=0, le=65535)
@@ -71,6 +73,7 @@ def analyze(context: Context, attrs: Attrs) -> ImageInfo:
         "path": attrs.dockerfile.path,
         "ref": ref,
         "secrets": sorted(set(attrs.secrets)),
+        "setuid": sorted(set(attrs.setuid)),
         "target": attrs.target,
     }
     layout, digest = context.tool(

@@ -26,7 +26,7 @@ from forge.oci.validate import validate_all
 DOCKERFILE_VERSION: Final = "1"
 """Goes into keys, with the versions of buildx and BuildKit."""
 FLATTEN_VERSION: Final = "1"
-_PARAMS = ("architectures", "args", "created", "network", "not_secret", "path", "ref", "secrets", "target")
+_PARAMS = ("architectures", "args", "created", "network", "not_secret", "path", "ref", "secrets", "setuid", "target")
 
 
 def builder_tool(builder: ImageBuilder) -> Tool:
@@ -40,7 +40,8 @@ def build(builder: ImageBuilder, request: ToolRequest) -> Mapping[str, Content]:
     Inputs: `dockerfile`; `context/PATH` for each file of the context; `files/NAME` for a named context that is a folder
     or a file, `images/NAME/N` for one that is an image, of each architecture.
     Parameters: `architectures`; `args`; `created`, the time that everything bears; `network`, whether steps have one;
-    `not_secret`, files that are none; `path` of the Dockerfile in messages; `ref`; `secrets`, names; `target`, a stage.
+    `not_secret`, files that are none; `path` of the Dockerfile in messages; `ref`; `secrets`, names; `setuid`,
+    programs that may act as their owner; `target`, a stage.
     Outputs: `layout` and `digest`, as of the tool `image`.
     """
     check = Check("dockerfile")
@@ -71,7 +72,7 @@ def build(builder: ImageBuilder, request: ToolRequest) -> Mapping[str, Content]:
         )
     )
     found = _outputs(request.store, made, architectures, {mediatype.REF_NAME: ref} if ref else {})
-    _refuse_secrets(request, made, contexts.values())
+    _refuse_leaks(request, made, contexts.values())
     return found
 
 
@@ -92,10 +93,10 @@ def _refuse(text: str, path: str, contexts: Mapping[str, object], args: Mapping[
         raise ActionFailed(first, *faults[1:])
 
 
-def _refuse_secrets(request: ToolRequest, made: Tree, contexts: Iterable[Tree | Layout]) -> None:
-    """Look for secrets in what the Dockerfile's own steps made: layers, configuration, history."""
+def _refuse_leaks(request: ToolRequest, made: Tree, contexts: Iterable[Tree | Layout]) -> None:
+    """Look for what is not to be in what the Dockerfile's own steps made: layers, configuration, history."""
     check = Check("dockerfile")
-    excepted = check.texts(request.params.get("not_secret", []), "not_secret")
+    excepted, setuid = (check.texts(request.params.get(name, []), name) for name in ("not_secret", "setuid"))
     given = [each.tree for each in contexts if isinstance(each, Layout)]
     bases = [image.layers for tree in given for image in summarize_all(tree, request.store)]
     known = {layer.digest for base in bases for layer in base}
@@ -105,7 +106,7 @@ def _refuse_secrets(request: ToolRequest, made: Tree, contexts: Iterable[Tree | 
             if layer.digest not in known:
                 known.add(layer.digest)
                 with request.store.open(layer.digest) as blob:
-                    check_layer(check, blob, mediatype.LAYERS[layer.media_type], excepted)
+                    check_layer(check, blob, mediatype.LAYERS[layer.media_type], excepted, setuid)
     check.finish(ActionFailed)
 
 

@@ -1,4 +1,4 @@
-"""Secrets where images would show them: in files of a layer, in a configuration and its history.
+"""What people put into an image and should not: secrets in files, configuration and history; set-user-id programs.
 
 Looked at is what people put into an image themselves. Packages are others' and are in locks by digest; their
 documentation is full of examples that look like logins. Weights are binary, and larger than what is read.
@@ -6,6 +6,7 @@ documentation is full of examples that look like logins. Weights are binary, and
 
 from __future__ import annotations
 
+import stat
 import tarfile
 from collections.abc import Collection, Mapping
 from typing import BinaryIO, Final, cast
@@ -22,6 +23,7 @@ from forge.oci.scan import WHITEOUT
 LARGEST: Final = CHUNK
 """Bytes of a file that is read; keys and settings are smaller."""
 
+_AS_OWNER: Final = stat.S_ISUID | stat.S_ISGID
 _HINT: Final = "Images are shared: give it when the container runs, or name the file in `not_secret` if it is none"
 
 
@@ -32,13 +34,27 @@ def check_entries(check: Check, entries: Mapping[str, Entry], store: BlobStore, 
             _check_file(check, path, store.read(entry.digest) if entry.digest.size <= LARGEST else b"")
 
 
-def check_layer(check: Check, blob: BinaryIO, compression: Compression, excepted: Collection[str]) -> None:
-    """Look through a layer that somebody else's steps made; the validator has read it."""
+def check_layer(
+    check: Check,
+    blob: BinaryIO,
+    compression: Compression,
+    excepted: Collection[str],
+    setuid: Collection[str] = (),
+) -> None:
+    """Look through a layer that somebody else's steps made; the validator has read it.
+
+    Other than forge's own layers it may have programs that act as their owner; `setuid` are those that shall.
+    """
     file = cast("BinaryIO", LayerReader(blob, compression))
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
         while member := archive.next():
             archive.members.clear()  # type: ignore[attr-defined]
             path = member.name.removeprefix("./")
+            if member.isreg() and member.mode & _AS_OWNER and f"/{path}" not in setuid:
+                hint = "Take that from it in the same step (`chmod a-s`), or name the program in `setuid`"
+                check.fault(
+                    f"`/{path.encode(errors='backslashreplace').decode()}` acts as its owner, whoever runs it", hint
+                )
             if not member.isreg() or path.rpartition("/")[2].startswith(WHITEOUT) or is_excepted(path, excepted):
                 continue
             content = archive.extractfile(member) if member.size <= LARGEST else None

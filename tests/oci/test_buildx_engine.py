@@ -27,6 +27,7 @@ from tests.oci.test_buildx import TEMPLATE, config_of
 
 pytestmark = pytest.mark.docker
 
+REGISTRY = os.environ.get("FORGE_TEST_REGISTRY", "127.0.0.1:5000")
 ARCHITECTURES = ("amd64", "arm64")
 _STEP = re.compile(r"^#(\d+) \[.*\b\d+/\d+\] (?:COPY|RUN) .*$", re.MULTILINE)
 
@@ -44,6 +45,13 @@ class Engine:
         name = os.environ.get("FORGE_TEST_BUILDER", "")
         chosen = BuildxSettings(name, cache_from=cache_from, cache_to=cache_to)
         return Buildx(self.store, chosen, os.environ, ProcessGroup(), self.folder / "logs")
+
+    def caches(self, kind: str) -> tuple[str, str]:
+        """Name a cache that nobody has used, as `--cache-to` and as `--cache-from` take it."""
+        if kind == "registry":
+            ref = f"type=registry,ref={REGISTRY}/buildx/{self.nonce}"
+            return ref, ref
+        return f"type=local,dest={self.folder / 'cache'}", f"type=local,src={self.folder / 'cache'}"
 
     def request(self, arch: str, **params: Json) -> ToolRequest:
         """Ask for an image of three layers, which no builder has seen before."""
@@ -144,13 +152,13 @@ def test_the_image_is_the_embedded_one_and_the_same_each_time(engine: Engine, ar
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_a_stage_a_layer_comes_from_the_cache_of_another_builder(engine: Engine, arch: str) -> None:
-    cache = engine.folder / "cache"
+@pytest.mark.parametrize("kind", ["local", "registry"])
+def test_a_stage_a_layer_comes_from_the_cache_of_another_builder(engine: Engine, kind: str, arch: str) -> None:
+    written, read = engine.caches(kind)
     with emptied():
-        runner = engine.runner(cache_to=(f"type=local,dest={cache},mode=max",))
-        first = engine.by_buildx(arch, runner, stages=True)
+        first = engine.by_buildx(arch, engine.runner(cache_to=(f"{written},mode=max",)), stages=True)
         ran = cached(engine.log(f"forge-test-{arch}"))
-    runner = engine.runner(cache_from=(f"type=local,src={cache}",))
+    runner = engine.runner(cache_from=(read,))
     second = engine.by_buildx(arch, runner, stages=True)
     found = cached(engine.log(f"forge-test-{arch}"))
 

@@ -50,6 +50,22 @@ def scanned(files: Mapping[str, bytes], *excepted: str) -> list[str]:
     return [each.text for each in check.faults]
 
 
+@pytest.mark.parametrize(
+    ("mode", "declared", "faults"), [(0o4755, (), 1), (0o2755, (), 1), (0o4755, ("/usr/bin/su",), 0), (0o755, (), 0)]
+)
+def test_i02_a_program_that_acts_as_its_owner_is_declared(mode: int, declared: tuple[str, ...], faults: int) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("./usr/bin/su")
+        member.mode = mode
+        archive.addfile(member)
+    check = Check()
+    check_layer(check, io.BytesIO(gzip.compress(packed.getvalue())), "gzip", (), declared)
+
+    assert faults == len(check.faults)
+    assert all("`/usr/bin/su` acts as its owner" in each.text for each in check.faults)
+
+
 @pytest.mark.parametrize("path", FILES)
 def test_i01_a_secret_becomes_no_layer(path: str) -> None:
     with pytest.raises(ActionFailed, match="is where secrets are kept|looks as if it held") as caught:

@@ -47,6 +47,7 @@ def test_the_action_is_the_whole_of_it(package: FakeWorkspace) -> None:
         "path": "targets/pkg/Dockerfile",
         "ref": "acme/pkg:own",
         "secrets": [],
+        "setuid": [],
         "target": "",
     }
     assert dict(action.inputs) == {
