@@ -52,13 +52,11 @@ def check_layer(
             path = member.name.removeprefix("./")
             if member.isreg() and member.mode & _AS_OWNER and f"/{path}" not in setuid:
                 hint = "Take that from it in the same step (`chmod a-s`), or name the program in `setuid`"
-                check.fault(
-                    f"`/{path.encode(errors='backslashreplace').decode()}` acts as its owner, whoever runs it", hint
-                )
+                check.fault(f"`/{_shown(path)}` acts as its owner, whoever runs it", hint)
             if not member.isreg() or path.rpartition("/")[2].startswith(WHITEOUT) or is_excepted(path, excepted):
                 continue
             content = archive.extractfile(member) if member.size <= LARGEST else None
-            _check_file(check, path.encode(errors="backslashreplace").decode(), content.read() if content else b"")
+            _check_file(check, _shown(path), content.read() if content else b"")
 
 
 def check_texts(check: Check, value: Json, what: str) -> None:
@@ -70,6 +68,10 @@ def check_texts(check: Check, value: Json, what: str) -> None:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         check_texts(check, inner, f"{what}.{key}")
+
+
+def _shown(path: str) -> str:
+    return path.encode(errors="backslashreplace").decode()
 
 
 def _check_file(check: Check, path: str, data: bytes) -> None:
