@@ -42,9 +42,14 @@ class Drained:
 
 
 async def stop_under_load(server: Server, *, clients: int, after_s: float) -> Drained:
-    """Ask from all sides, tell the server to stop in the midst of it, and ask on until nobody listens."""
+    """Ask from all sides, tell the server to stop in the midst of it, and ask on until nobody listens.
+
+    `after_s` counts from when more requests are answered than there are clients: a machine may stand still for a while.
+    """
     drained = Drained()
     asking = [asyncio.ensure_future(_ask(server.port, number, drained)) for number in range(clients)]
+    while len(drained.requests) <= clients and not any(each.done() for each in asking):
+        await asyncio.sleep(PAUSE_S)
     await asyncio.sleep(after_s)
     drained.signalled = time.perf_counter()
     server.terminate()
