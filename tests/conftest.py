@@ -27,7 +27,9 @@ def workspace(tmp_path: Path) -> FakeWorkspace:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a folder's end-to-end tests in one process: they share what its fixtures have built."""
+    """Keep in one process what shares an engine, and a folder's end-to-end tests, as they share fixtures."""
     for item in items:
-        if item.get_closest_marker("e2e"):
+        if item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.xdist_group("docker"))
+        elif item.get_closest_marker("e2e"):
             item.add_marker(pytest.mark.xdist_group(item.path.parent.name))

@@ -6,16 +6,19 @@ import os
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import IMAGE, Built, need
+from tests.e2e.conftest import copy_workspace, need
 from tests.e2e.program import Forge
 from tests.e2e.service import Service, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker]
 
+IMAGE = "//tiny_gpt2:cpu_llm_llama"
 SCRIPTED = """
 [scripted]
 rule = "test"
@@ -40,19 +43,22 @@ unittest.main()
 
 
 @pytest.fixture(scope="module")
-def scripted(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
-    """The workspace with one test more, and images under a name of its own."""
+def scripted(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """The workspace with one test more, and images under a name of its own, in the store that `./check` has filled."""
     need("Docker's command", shutil.which("docker") is not None)
     need("A Docker engine", subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0)
     before = images("forge-test")
-    forge = built.forge.elsewhere(tmp_path_factory.mktemp("scripted") / "workspace")
+    workspace = tmp_path_factory.mktemp("scripted") / "workspace"
+    copy_workspace(workspace, whole=True)
+    home = os.environ.get("FORGE_E2E_HOME")
+    forge = Forge(checkout, workspace, {"FORGE_HOME": home} if home else {})
     folder = forge.cwd / "targets/tiny_gpt2"
     repository = f"forge-e2e-container-{os.getpid()}"
     with (forge.cwd / "WORKSPACE.toml").open("a") as file:
         file.write(f'[image]\nrepository = "{repository}"\n')
     with (folder / "BUILD.toml").open("a") as file:
         file.write(SCRIPTED)
-    (folder / "check.py").write_text(CHECK)
+    (folder / "check.py").write_text(f"{CHECK}# {uuid.uuid4()}: no verdict of an earlier run\n")
     (folder / "wanted.txt").write_text("tiny_gpt2")
     yield forge
     forge("clean")
@@ -61,11 +67,11 @@ def scripted(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_a_script_judges_the_image_in_the_sandbox_and_in_a_container(scripted: Forge) -> None:
-    sandbox = scripted("test", "//tiny_gpt2:scripted@cpu_llm_trf")
-    container = scripted("test", "//tiny_gpt2:scripted@cpu_llm_trf", "--docker")
+    sandbox = scripted("test", "//tiny_gpt2:scripted@cpu_llm_llama")
+    container = scripted("test", "//tiny_gpt2:scripted@cpu_llm_llama", "--docker")
 
-    assert "scripted@cpu_llm_trf  PASSED\n" in sandbox.stdout
-    assert "scripted@cpu_llm_trf  PASSED\n" in container.stdout
+    assert "scripted@cpu_llm_llama  PASSED\n" in sandbox.stdout
+    assert "scripted@cpu_llm_llama  PASSED\n" in container.stdout
 
 
 def test_a_container_serves_until_it_is_interrupted(scripted: Forge) -> None:
