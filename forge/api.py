@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from forge.analysis.byte_code import with_byte_code
 from forge.analysis.compatibility import check_compatibility
 from forge.analysis.context import Context, location
 from forge.analysis.placement import place_files
@@ -112,4 +113,5 @@ __all__ = [
     "place_files",
     "rule",
     "secret_in",
+    "with_byte_code",
 ]

@@ -6,7 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Literal
 
-from forge.api import AppInfo, Artifact, Attributes, Context, EnvironmentInfo, Field, PlacedFiles, place_files, rule
+from forge.api import (
+    AppInfo,
+    Artifact,
+    Attributes,
+    Context,
+    EnvironmentInfo,
+    Field,
+    PlacedFiles,
+    place_files,
+    rule,
+    with_byte_code,
+)
 
 _APP = "opt/forge/app"
 _RUNTIME = "opt/forge/runtime"
@@ -62,9 +73,10 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         "TMPDIR": "/tmp",
     }
     own = {source.path: source for source in context.runtime if source.path.startswith(_PACKAGE)}
+    environment = context.dep(toolchain.environment, EnvironmentInfo)
     return AppInfo(
-        environment=context.dep(toolchain.environment, EnvironmentInfo),
-        runtime=_tree(context, own, "client"),
+        environment=environment,
+        runtime=with_byte_code(context, environment.compiler, _tree(context, own, "client"), _RUNTIME, "client"),
         app=_tree(context, files, "data"),
         config=context.write("config.json", json.dumps(config, indent=2, sort_keys=True) + "\n"),
         environ=tuple(sorted(environ.items())),

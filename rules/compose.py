@@ -29,6 +29,7 @@ from forge.api import (
     place_files,
     rule,
     secret_in,
+    with_byte_code,
 )
 
 APP = "opt/forge/app"
@@ -168,9 +169,7 @@ def analyze(context: Context, attrs: Attrs) -> AppInfo:
         deps=deps,
         deps_lock=context.lock(context.target.lock_requests[0]) if deps else None,
         model=model,
-        runtime=_tree(
-            context, {each.path: each for each in context.runtime if each.path.startswith(_PACKAGE)}, "runtime"
-        ),
+        runtime=_runtime(context, environment),
         app=_tree(context, files, "handler and data"),
         config=context.write("config.json", json.dumps(config, indent=2, sort_keys=True) + "\n"),
         environ=tuple(sorted(environ.items())),
@@ -210,7 +209,12 @@ def _deps(context: Context, environment: EnvironmentInfo) -> Artifact | None:
         outputs=["tree/"],
         description=f"Merge deps {context.label}",
     )
-    return tree
+    return with_byte_code(context, environment.compiler, tree, "", "deps")
+
+
+def _runtime(context: Context, environment: EnvironmentInfo) -> Artifact:
+    files = {each.path: each for each in context.runtime if each.path.startswith(_PACKAGE)}
+    return with_byte_code(context, environment.compiler, _tree(context, files, "runtime"), RUNTIME, "runtime")
 
 
 def _parameters(context: Context, backend: Backend, given: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from forge.api import (
+    Annotated,
     Artifact,
     Attributes,
     BaseInfo,
     Context,
     EnvironmentInfo,
     Field,
+    ForExecution,
     ImageName,
     Lock,
     LockRequest,
@@ -24,6 +26,7 @@ from forge.api import (
     image_document,
     model_validator,
     rule,
+    with_byte_code,
 )
 
 _MOUNT_POINTS = ["dev", "proc", "run", "sys", "tmp", "var/tmp", "build"]
@@ -56,6 +59,8 @@ class Attrs(Attributes):
     """Version of the base's C library: Debian 12 has 2.36, Ubuntu 22.04 2.35, Ubuntu 24.04 2.39."""
     site: Literal["dist-packages", "site-packages"] = "dist-packages"
     """Where the base's interpreter looks for packages: `dist-packages` is Debian's and Ubuntu's."""
+    byte_code: Annotated[TargetLabel | None, ForExecution()] = None
+    """Environment with the same version of Python, which compiles the modules of this one and of its base."""
     busybox_applets: bool = False
     """Link busybox's applets into place."""
 
@@ -129,6 +134,8 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     if wheels:
         packages = [_tree(context, wheel.file, wheel.name, "wheel", attrs) for wheel in wheels if wheel.file]
         layers.append(("Built packages", _root(context, packages, {"conflicts": "replace"}, "built")))
+    compiler = context.dep(attrs.byte_code, EnvironmentInfo) if attrs.byte_code else None
+    layers = [(what, with_byte_code(context, compiler, layer, "", what)) for what, layer in layers]
     trees = [below.root] if below else []
     trees += [layer for _, layer in layers]
     if not trees:
@@ -139,7 +146,7 @@ def analyze(context: Context, attrs: Attrs) -> EnvironmentInfo:
     arch = context.platform.arch
     made = (*base.locks, *locks.values()), (*base.built, *wheels)
     info = EnvironmentInfo({context.label.name: tree}, arch, tree, tuple(layers), *made, base=below)
-    return replace(info, python=attrs.python, glibc=attrs.glibc, site=attrs.site)
+    return replace(info, python=attrs.python, glibc=attrs.glibc, site=attrs.site, compiler=compiler)
 
 
 def _agree(context: Context, attrs: Attrs, base: EnvironmentInfo) -> None:

@@ -24,12 +24,3 @@ settings.load_profile("forge")
 def workspace(tmp_path: Path) -> FakeWorkspace:
     """A workspace of files that the test writes, with the built-in rules and a few invented devices."""
     return FakeWorkspace(tmp_path / "ws")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares an engine, and a folder's end-to-end tests, as they share fixtures."""
-    for item in items:
-        if item.get_closest_marker("docker"):
-            item.add_marker(pytest.mark.xdist_group("docker"))
-        elif item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))

@@ -51,6 +51,8 @@ class EnvironmentInfo(Provider):
     """Name of the folder in which its interpreter looks for packages."""
     base: BaseInfo | None = None
     """The image that its layers lie over; None where forge's own are all there is."""
+    compiler: EnvironmentInfo | None = None
+    """What the Python modules of its services are compiled in; None where they are compiled when they are imported."""
 
     @property
     def python_packages(self) -> tuple[Material, ...]:

@@ -114,6 +114,11 @@ def load_toolchains(folders: Iterable[tuple[Path, str]], reader: Reader) -> Tool
             _claim(devices, name, file, "Device")
             devices[name] = (None, file)
             _load_device(file, found, {key: backend for key, (backend, _) in backends.items()})
+    for toolchain in found.toolchains.values():
+        table = found.tables[toolchain.environment.name][0]
+        if _runs_everywhere(toolchain.base, found.tables):
+            # Its base is the one for its architecture; what compiles is the one that runs here.
+            table |= {"base": f"{toolchain.base}@{toolchain.platform.arch}", "byte_code": str(toolchain.base)}
     known = {name: replace(each, compatibility=tuple(rows)) for name, each in found.toolchains.items()}
     return replace(found, toolchains=known)
 
@@ -199,6 +204,12 @@ def _environment_table(name: str, model: _Platform, base: Label, built: tuple[La
         "name": "{platform}",
         "tags": ["manual"],
     }
+
+
+def _runs_everywhere(base: Label, tables: Mapping[str, tuple[Any, TomlFile]]) -> bool:
+    """Say whether a base is packages of both architectures: then one of them runs on the machine that builds."""
+    table = tables[base.name][0] if base.package == PACKAGE and base.name in tables else {}
+    return isinstance(table, dict) and "image" not in table and set(table.get("platforms", ())) == set(ARCHITECTURES)
 
 
 def _relative(text: str, place: str) -> Label:

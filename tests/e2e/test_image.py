@@ -96,6 +96,19 @@ def test_the_configuration_is_alone_in_the_last_layer(layers: list[Layer]) -> No
     assert layers[-1].size < 1000
 
 
+def test_what_the_service_imports_is_compiled_and_its_handler_is_not(tree: dict[str, Member]) -> None:
+    """A handler is what people edit: the next build must not wait for its byte code."""
+    compiled = {name for name in tree if name.endswith(".pyc")}
+
+    for module in (
+        "usr/lib/python3.11/json/__pycache__/__init__",
+        "usr/local/lib/python3.11/dist-packages/transformers/__pycache__/__init__",
+        "opt/forge/runtime/forge_runtime/__pycache__/config",
+    ):
+        assert f"{module}.cpython-311.pyc" in compiled
+    assert not any(name.startswith("opt/forge/app") for name in compiled)
+
+
 def test_the_service_is_what_the_image_runs(built: Built, tree: dict[str, Member]) -> None:
     config = built.layout.config
     path = "/".join(config["config"]["Entrypoint"][0].strip("/").split("/"))

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from forge.core.errors import LoadError
+from forge.core.label import Label
 from tests.fakes.workspace import SERVER, FakeWorkspace
 
 ORIN = """
@@ -160,3 +161,23 @@ def test_no_folder_is_no_toolchain(workspace: FakeWorkspace) -> None:
     shutil.rmtree(workspace.root / "devices")
 
     assert set(workspace.toolchains.platforms) == {"amd64", "arm64"}
+
+
+def compiler_of(workspace: FakeWorkspace) -> object:
+    return getattr(workspace.target("//toolchains:orin_llm_llama").attrs, "byte_code", "?")
+
+
+def test_modules_are_compiled_in_a_base_that_is_there_for_both_architectures(workspace: FakeWorkspace) -> None:
+    workspace.write("toolchains/orin.toml", ORIN)
+
+    assert compiler_of(workspace) == Label("toolchains", "python311")
+
+
+@pytest.mark.parametrize(
+    "table", ["debs = ['x']\nplatforms = ['arm64']", "image = 'a.io/b:1'\nplatforms = ['amd64', 'arm64']"]
+)
+def test_modules_are_not_compiled_where_the_base_may_not_run_here(workspace: FakeWorkspace, table: str) -> None:
+    workspace.write("toolchains/environments.toml", f"[jetson]\n{table}\n")
+    workspace.write("toolchains/orin.toml", ORIN.replace('"python311"', '"jetson"'))
+
+    assert compiler_of(workspace) is None

@@ -86,7 +86,7 @@ def test_hands_on_a_client_without_model_and_port(package: FakeWorkspace) -> Non
     assert isinstance(info, AppInfo)
     assert (info.model, info.port, info.entrypoint) == (None, 0, ("/usr/bin/python3", "-m", "forge_client"))
     assert dict(info.environ)["FORGE_CLIENT_CONFIG"] == "/etc/forge/config.json"
-    assert (info.environment and info.environment.tree) == Derived("//toolchains:python311@amd64#Root", "tree/")
+    assert (info.environment and info.environment.tree) == Derived("//toolchains:client#Root", "tree/")
 
 
 @pytest.mark.parametrize(("data", "expected"), [("['prompts.json']", "/opt/forge/app"), ("[]", "/tmp")])

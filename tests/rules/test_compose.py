@@ -215,7 +215,7 @@ def test_hands_on_a_whole_service(package: FakeWorkspace) -> None:
 
     assert isinstance(info, AppInfo)
     assert (info.environment and info.environment.tree, info.model and info.model.tree, info.config) == (
-        Derived("//toolchains:cpu_llm_trf#Root.1", "tree/"),
+        Derived("//toolchains:cpu_llm_trf#Root.3", "tree/"),
         Derived("//pkg:checkpoint#Command", "checkpoint/"),
         Derived(f"{LABEL}#Write", "config.json"),
     )

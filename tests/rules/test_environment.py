@@ -36,7 +36,7 @@ def test_a_platform_s_environment_is_its_base_and_its_wheels(workspace: FakeWork
 
     assert isinstance(info, EnvironmentInfo)
     assert [what for what, _ in info.layers] == ["Debian packages", "Python packages"]
-    assert (info.arch, info.tree) == ("amd64", Derived("//toolchains:cpu_llm_trf#Root.1", "tree/"))
+    assert (info.arch, info.tree) == ("amd64", Derived("//toolchains:cpu_llm_trf#Root.3", "tree/"))
     assert [(lock.kind, [each.name for each in lock.materials]) for lock in info.locks] == [
         ("deb", ["python3.11"]),
         ("python", ["transformers"]),
@@ -61,10 +61,24 @@ def test_a_wheel_that_was_built_is_known_with_its_archive(workspace: FakeWorkspa
 
 
 def test_an_environment_without_packages_is_its_base(workspace: FakeWorkspace) -> None:
-    info = workspace.analyze("//toolchains:cpu_llm_llama").providers[Label("toolchains", "cpu_llm_llama")]
+    workspace.build(f"{ENVIRONMENT}\n[same]\nrule = 'environment'\nbase = ':env'\nplatforms = ['amd64']\n")
+    workspace.lock("targets/pkg/locks/env.amd64.deb.toml", "deb", "amd64", "bash", "dash", "-perl")
+    info = workspace.analyze("//pkg:same").providers[Label("pkg", "same@amd64")]
 
     assert isinstance(info, EnvironmentInfo)
-    assert info.tree == Derived("//toolchains:python311@amd64#Root", "tree/")
+    assert (info.tree, info.compiler) == (Derived("//pkg:env@amd64#Root", "tree/"), None)
+
+
+def test_modules_are_compiled_by_the_base_that_runs_here(workspace: FakeWorkspace) -> None:
+    workspace.write("devices/arm.toml", "[device]\narch = 'arm64'\n[arm_llm_llama]\nbase = 'python311'\n")
+    graph = workspace.analyze("//toolchains:arm_llm_llama")
+    info = graph.providers[Label("toolchains", "arm_llm_llama")]
+    compiled = graph.actions["//toolchains:arm_llm_llama#Compile"]
+
+    assert isinstance(info, EnvironmentInfo)
+    assert info.tree == Derived("//toolchains:arm_llm_llama#Root", "tree/")
+    assert compiled.root == Derived("//toolchains:python311@amd64#Root", "tree/")
+    assert dict(compiled.inputs)["tree"] == Derived("//toolchains:python311@arm64#Root", "tree/")
 
 
 def test_two_environments_share_what_they_fetch(workspace: FakeWorkspace) -> None:
