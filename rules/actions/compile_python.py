@@ -10,6 +10,7 @@ import importlib.util
 import os
 import py_compile
 import sys
+import traceback
 from pathlib import Path
 
 GROUP = 64
@@ -60,8 +61,8 @@ def compile_group(source: Path, out: Path, place: str, files: list[str]) -> None
             except (py_compile.PyCompileError, SyntaxError, ValueError, RecursionError, UnicodeDecodeError):
                 continue
         status = 0
-    except OSError as error:
-        print(error, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
