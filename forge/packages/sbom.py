@@ -28,7 +28,7 @@ from forge.core.tree import Entry, Tree, merge
 from forge.packages.sbom_component import Component, purl, render
 from forge.packages.sbom_licence import Licences
 
-SBOM_VERSION = f"1+forge-{__version__}"
+SBOM_VERSION = f"2+forge-{__version__}"
 """Part of every key: the document names forge's version. Raise the number when the same image would get another one."""
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -136,10 +136,10 @@ def _model(request: ToolRequest, rows: list[Row], number: int, place: str) -> Co
 
 
 def _runtime(request: ToolRequest) -> Iterator[Component]:
-    """Describe each package of the runtime: it is of forge's own version."""
-    tree = _tree(request, "runtime")
-    for name in sorted({path.partition("/")[0] for path, _ in tree.files()}):
-        files = Tree.of({path: entry for path, entry in tree.entries.items() if path.partition("/")[0] == name})
+    """Describe each package of the runtime: it is of forge's own version. Byte code is what its modules say."""
+    own = {path: entry for path, entry in _tree(request, "runtime").entries.items() if not path.endswith(".pyc")}
+    for name in sorted({path.partition("/")[0] for path, _ in Tree.of(own).files()}):
+        files = Tree.of({path: entry for path, entry in own.items() if path.partition("/")[0] == name})
         parts = tuple(_files(files, _text(request, "runtime_place")))
         yield Component("framework", name, __version__, parts=parts)
 

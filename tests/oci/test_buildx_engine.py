@@ -60,7 +60,7 @@ class Engine:
                 "arch": File(self.store.put(f"{arch} {self.nonce}".encode())),
                 "usr/share/link": Symlink("/arch"),
             }
-            config: dict[str, Entry] = {"config.json": File(self.store.put(b"{}"))}
+            config: dict[str, Entry] = {"config.json": File(self.store.put(f'{{"is": "{self.nonce}"}}'.encode()))}
             self.layers[arch] = [
                 make_layer(self.store, base(self.store)),
                 make_layer(self.store, own, compression="none"),
@@ -91,8 +91,8 @@ class Engine:
 
 
 def cached(log: str) -> dict[str, bool]:
-    """Say of each step whether it came from a cache."""
-    return {found[0]: f"#{found[1]} CACHED" in log for found in _STEP.finditer(log)}
+    """Say of each step whether it came from a cache: BuildKit says so, or shows how its layer comes down from there."""
+    return {found[0]: f"#{found[1]} CACHED" in log or f"#{found[1]} sha256:" in log for found in _STEP.finditer(log)}
 
 
 def records() -> list[str]:
@@ -162,7 +162,7 @@ def test_a_stage_a_layer_comes_from_the_cache_of_another_builder(engine: Engine,
     second = engine.by_buildx(arch, runner, stages=True)
     found = cached(engine.log(f"forge-test-{arch}"))
 
-    assert (2, False) == (len(ran), all(ran.values()))
+    assert (2, False) == (len(ran), any(ran.values())), ran
     assert (2, True) == (len(found), all(found.values())), found
     assert first.digest == second.digest
     assert flatten(engine.embedded(arch), engine.store).root == flatten(second, engine.store).root

@@ -88,7 +88,7 @@ FILES = {
         f"{SITE}/torch-2.13.0+cpu.dist-info/METADATA": "License-Expression: BSD-3-Clause AND MIT\n",
         f"{SITE}/llama_cpp_python-0.3.36.dist-info/METADATA": "Classifier: License :: OSI Approved :: MIT License\n",
     },
-    "runtime": {"forge_runtime/__init__.py": "runtime"},
+    "runtime": {"forge_runtime/__init__.py": "runtime", "forge_runtime/__pycache__/__init__.cpython-311.pyc": "code"},
     "app": {"handler.py": "handler"},
     "model.0": {"model.gguf": "weights"},
     "model.1": {"model.safetensors": "original"},
