@@ -1,4 +1,4 @@
-"""Byte code beside Python modules: a service starts in half the time that it takes to compile what it imports."""
+"""Byte code beside Python modules: a service that compiles what it imports starts later, each time."""
 
 from __future__ import annotations
 
